@@ -1,0 +1,1 @@
+"""Credentials and sessions: logging in, tokens and the guard on the routes."""

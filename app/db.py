@@ -1,0 +1,149 @@
+"""The database: the declarative base, the engine, and the two ways of using it."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVarTuple
+
+from advanced_alchemy.types import DateTimeUTC
+from sqlalchemy import URL, BigInteger, Connection, Identity, Integer, MetaData, Row, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.selectable import TypedReturnsRows
+from sqlalchemy.util import greenlet_spawn
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+Columns = TypeVarTuple("Columns")
+BigInt = BigInteger().with_variant(Integer(), "sqlite")
+PrimaryKey = Annotated[int, mapped_column(BigInt, Identity(), primary_key=True)]
+
+
+class Base(DeclarativeBase):
+    """What every table has: a naming convention, 64-bit keys, times in UTC with their zone."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map = {int: BigInt, datetime: DateTimeUTC}
+    # SQLite would hand the highest deleted id out again, and an old token would name a new user.
+    __table_args__: Any = {"sqlite_autoincrement": True}
+
+
+def now() -> datetime:
+    """The time, in UTC with its zone."""
+    return datetime.now(UTC)
+
+
+class Timestamps:
+    """When a row was made and last changed."""
+
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class Database:
+    """One engine and its pool; reads run in AUTOCOMMIT, writes in one transaction each."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url)
+        # A read then costs one round trip instead of three (BEGIN, SELECT, ROLLBACK).
+        self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def read(self) -> AsyncGenerator[AsyncSession]:
+        """A session without a transaction; its connection goes back when the handler is done."""
+        async with AsyncSession(self.autocommit, expire_on_commit=False) as session:
+            yield session
+
+    async def write(self) -> AsyncGenerator[AsyncSession]:
+        """A session in one transaction, which commits before the answer starts; its first use takes a connection."""
+        async with self.transaction() as session:
+            yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[AsyncSession]:
+        """One transaction that commits at the end of the block and rolls back when it raises."""
+        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    async def fetch(
+        self, statement: TypedReturnsRows[*Columns], parameters: Mapping[str, object]
+    ) -> Sequence[Row[*Columns]]:
+        """The rows of one statement outside any transaction; the connection is back in the pool when it returns.
+
+        One switch into SQLAlchemy's greenlet for the whole of it, where AsyncConnection needs one a call.
+        """
+        return await greenlet_spawn(self._fetch, statement, parameters)
+
+    def _fetch(
+        self, statement: TypedReturnsRows[*Columns], parameters: Mapping[str, object]
+    ) -> Sequence[Row[*Columns]]:
+        with self.autocommit.sync_engine.connect() as connection:
+            return connection.execute(statement, parameters).all()
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self.engine.dispose()
+
+
+POSTGRESQL_SETTINGS = {
+    # Milliseconds. A statement or a lock that takes longer is answered with 503, and its connection comes back.
+    "statement_timeout": "4000",
+    "lock_timeout": "3000",
+    "idle_in_transaction_session_timeout": "15000",
+    "application_name": "backend-api",
+}
+
+
+def create_engine(url: str) -> AsyncEngine:
+    """The engine of the service, with a time-out on everything that could wait for ever."""
+    address = driver_url(url)
+    if address.get_backend_name() == "sqlite":
+        return sqlite_engine(address, busy_timeout_ms=5000)
+    return create_async_engine(
+        address,
+        pool_size=10,
+        max_overflow=0,
+        pool_timeout=3,
+        pool_use_lifo=True,
+        connect_args={"timeout": 3, "command_timeout": 4.5, "server_settings": POSTGRESQL_SETTINGS},
+    )
+
+
+def sqlite_engine(address: URL, *, busy_timeout_ms: int) -> AsyncEngine:
+    """An engine whose transactions take SQLite's write lock when they begin, so that no update is lost."""
+    # sqlite3 begins no transactions by itself in this mode; `begin_immediate` does.
+    engine = create_async_engine(address, isolation_level="AUTOCOMMIT", pool_timeout=3)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        # The busy time-out comes first: changing the journal mode takes a lock.
+        cursor.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+        for pragma in ("journal_mode = wal", "foreign_keys = on", "synchronous = normal"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin_immediate(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def driver_url(url: str) -> URL:
+    """The URL with its asyncio driver: plain `postgresql://`, `postgres://` and `sqlite:///` name none."""
+    address = make_url(url.replace("postgres://", "postgresql://", 1))
+    if address.get_backend_name() == "sqlite":
+        return address.set(drivername="sqlite+aiosqlite")
+    address = address.set(drivername="postgresql+asyncpg")
+    if "sslmode" in address.query:  # libpq's name; asyncpg calls it ssl
+        mode = address.query["sslmode"]
+        address = address.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return address

@@ -1,0 +1,113 @@
+"""The outermost ASGI layer: HEAD as GET, request ids, security headers and the access log, also where routing fails."""
+
+import re
+import secrets
+from time import perf_counter
+from typing import cast
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from app import logs
+
+log = structlog.get_logger("access")
+SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
+
+SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+HTTPS_HEADERS = [(b"strict-transport-security", b"max-age=31536000; includeSubDomains")]
+
+
+class Edge:
+    """Wraps the application's own ASGI handler; plain ASGI, since it runs for every request."""
+
+    def __init__(self, app: ASGIApp, *, https: bool) -> None:
+        self.app = app
+        self.headers = SECURITY_HEADERS + (HTTPS_HEADERS if https else [])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != ScopeType.HTTP:
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(scope, send, self.headers)
+        try:
+            await self.app(exchange.scope, receive, exchange.send)
+        finally:
+            exchange.log()
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("headers", "is_head", "request_id", "scope", "send_on", "started", "status")
+
+    def __init__(self, scope: HTTPScope, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self.started = perf_counter()
+        self.request_id = request_id(scope)
+        logs.request_id.set(self.request_id)
+        self.is_head = scope["method"] == "HEAD"
+        # HEAD takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
+        self.scope: HTTPScope = {**scope, "method": "GET"} if self.is_head else scope
+        self.scope.setdefault("state", {})["request_id"] = self.request_id
+        self.send_on = send
+        self.headers = headers
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the answer on, with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = self.answer_headers(list(message["headers"]))
+        elif self.is_head and message["type"] == "http.response.body":
+            message["body"] = b""
+        await self.send_on(message)
+
+    def answer_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The answer's own headers first; a handler's choice wins over the default."""
+        own = {name for name, _ in headers}
+        if b"allow" in own:
+            headers = [(name, with_head(value) if name == b"allow" else value) for name, value in headers]
+        headers += [header for header in self.headers if header[0] not in own]
+        headers.append((b"x-request-id", self.request_id.encode()))
+        if b"cache-control" not in own and self.is_guarded():
+            headers.append((b"cache-control", b"private, no-cache"))
+        return headers
+
+    def is_guarded(self) -> bool:
+        """Whether the route asks who calls, answered or refused."""
+        handler = cast("BaseRouteHandler | None", self.scope.get("route_handler"))  # None where no route took it
+        return handler is not None and not handler.opt.get("exclude_from_auth")
+
+    def log(self) -> None:
+        """The access line; it names the route's template, not the path, so it holds nothing of the client's making."""
+        user = self.scope.get("user")
+        log.info(
+            "request",
+            method="HEAD" if self.is_head else self.scope["method"],
+            route=self.scope.get("path_template", ""),
+            status=self.status,
+            ms=round((perf_counter() - self.started) * 1000, 2),
+            user_id=getattr(user, "id", None),
+        )
+
+
+def request_id(scope: HTTPScope) -> str:
+    """The client's X-Request-ID where it is sane, else a random one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and SANE_ID.match(value):
+            return value.decode("ascii")
+    return secrets.token_hex(16)
+
+
+def with_head(allow: bytes) -> bytes:
+    """An Allow header that names HEAD wherever it names GET."""
+    methods = {method.strip() for method in allow.split(b",")}
+    return b", ".join(sorted(methods | {b"HEAD"} if b"GET" in methods else methods))

@@ -1,0 +1,1 @@
+"""Items: the owned resource that every next resource copies."""

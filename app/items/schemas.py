@@ -1,0 +1,34 @@
+"""Items on the wire."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Id = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
+Title = Annotated[
+    str,
+    Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$", description="What it is called.", examples=["Umbrella"]),
+]
+Description = Annotated[
+    str,
+    Meta(max_length=10_000, pattern=r"^[^\x00]*$", description="Anything else about it.", examples=["Black, folding"]),
+]
+
+
+class ItemCreate(Struct, forbid_unknown_fields=True):
+    """What a new item is made of."""
+
+    title: Title
+    description: Description | None = None
+
+
+class ItemRead(Struct):
+    """An item as its owner sees it."""
+
+    id: Id
+    title: str
+    description: str | None
+    owner_id: Id
+    created_at: datetime
+    updated_at: datetime

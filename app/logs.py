@@ -1,0 +1,54 @@
+"""Structured logs: readable lines in development, one JSON object a line in production."""
+
+import logging
+import sys
+from contextvars import ContextVar
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request being served, on every line that is logged meanwhile."""
+
+
+def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put the request's id on the line, unless the line names one."""
+    if current := request_id.get():
+        event.setdefault("request_id", current)
+    return event
+
+
+def json_line(event: EventDict, **_: object) -> str:
+    """One line of JSON; a newline in a value is escaped, so one event stays one line."""
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+def configure(level: str, *, production: bool) -> None:
+    """Send the application's logs and those of the libraries to standard output in one format."""
+    shared: list[Processor] = [
+        add_request_id,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderers: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=json_line)]
+        if production
+        else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    logging.basicConfig(
+        level=max(logging.getLevelNamesMapping()[level], logging.WARNING), handlers=[handler], force=True
+    )

@@ -1,0 +1,135 @@
+"""The settings, read once from the environment and from `.env`."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta, Struct
+
+ENV_FILE = Path(".env")
+DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
+# RFC 7518, section 3.2: a key is at least as long as the hash that it feeds.
+KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
+FEWEST_CHARACTERS = 10
+LISTS = ("CORS_ORIGINS",)
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message is one line for the operator."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
+    """What an operator can set; each field is read from the variable of the same name in capitals."""
+
+    secret_key: str
+    database_url: str = DEFAULT_DATABASE_URL
+    algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    access_token_expire_minutes: Positive = 30
+    environment: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    cors_origins: tuple[str, ...] = ()
+    public_url: str = ""
+    metrics: bool = False
+
+    def __post_init__(self) -> None:
+        check_secret(self.secret_key, self.algorithm, production=self.production)
+        check_origins(self.cors_origins, production=self.production)
+        check_database_url(self.database_url)
+        if self.public_url and urlsplit(self.public_url).scheme not in {"http", "https"}:
+            raise SettingsError("PUBLIC_URL must start with http:// or https://")
+
+    @property
+    def production(self) -> bool:
+        """Whether the strict rules of a public service apply."""
+        return self.environment == "production"
+
+    @property
+    def url(self) -> str:
+        """Where clients reach the service, without a slash at the end: the issuer of its tokens."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the environment, then `.env` for what it doesn't name.
+
+        Raises SettingsError when a setting is missing or wrong.
+        """
+        values = {name: value for name, value in variables(environ).items() if value}
+        if "SECRET_KEY" not in values:
+            raise SettingsError(
+                "SECRET_KEY is not set; `just run` writes one into .env, or set a random one of 32 bytes"
+            )
+        known = {field.encode_name for field in msgspec.structs.fields(cls)}
+        raw: dict[str, object] = {name: values[name] for name in known & values.keys()}
+        for name in raw.keys() & set(LISTS):
+            raw[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())
+        try:
+            return msgspec.convert(raw, cls, strict=False)
+        except msgspec.ValidationError as error:
+            if isinstance(error.__cause__, SettingsError):
+                raise error.__cause__ from None
+            message, _, where = str(error).partition(" - at `$.")
+            raise SettingsError(f"{where.rstrip('`')}: {message}") from None
+
+
+def variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of `.env`, overridden by those of the environment."""
+    from_file = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
+    return from_file | dict(os.environ if environ is None else environ)
+
+
+def database_url() -> str:
+    """DATABASE_URL alone, for migrations, which need no secret. Raises SettingsError."""
+    url = variables().get("DATABASE_URL") or DEFAULT_DATABASE_URL
+    check_database_url(url)
+    return url
+
+
+def write_first_secret() -> bool:
+    """Give a first run its own random SECRET_KEY in `.env`; False when there is one already."""
+    known = variables()
+    if known.get("SECRET_KEY") or known.get("ENVIRONMENT") == "production":
+        return False
+    with open(ENV_FILE, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(f"SECRET_KEY={secrets.token_urlsafe(48)}\n")
+    return True
+
+
+def check_secret(secret: str, algorithm: str, *, production: bool) -> None:
+    """Refuse a key that is too short for its algorithm, and in production one that looks like an example."""
+    if len(secret.encode()) < (needed := KEY_BYTES[algorithm]):
+        raise SettingsError(f"SECRET_KEY must have at least {needed} bytes for {algorithm}")
+    example = any(word in secret.lower() for word in EXAMPLE_WORDS) or len(set(secret)) < FEWEST_CHARACTERS
+    if production and example:
+        raise SettingsError("SECRET_KEY looks like an example; production needs a random one")
+
+
+def check_origins(origins: tuple[str, ...], *, production: bool) -> None:
+    """Refuse what is no origin, and in production the wildcard."""
+    if production and "*" in origins:
+        raise SettingsError("CORS_ORIGINS must name its origins in production, not *")
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != "*" and (origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}):
+            raise SettingsError(f"CORS_ORIGINS: {origin} is not an origin such as https://app.example.org")
+
+
+def check_database_url(url: str) -> None:
+    """Refuse a database that is neither PostgreSQL nor an SQLite file."""
+    scheme, separator, rest = url.partition("://")
+    postgresql = scheme in {"postgres", "postgresql", "postgresql+asyncpg"}
+    sqlite = scheme in {"sqlite", "sqlite+aiosqlite"} and rest.startswith("/") and rest.strip("/:")
+    if not separator or not (postgresql or sqlite):
+        raise SettingsError("DATABASE_URL must be postgresql://user:password@host/name or sqlite:///file")

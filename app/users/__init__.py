@@ -1,0 +1,1 @@
+"""Accounts: registration, profiles and the people behind them."""

@@ -1,0 +1,62 @@
+"""Accounts on the wire."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Id = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
+
+Username = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        # The look-ahead refuses the newline that `$` would let pass.
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)",
+        description="Letters, digits, dot, underscore and hyphen, starting with a letter or digit; unique in any case.",
+        examples=["alice"],
+    ),
+]
+Email = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=320,
+        pattern=r"^[^\x00]*$",
+        description="An e-mail address; unique in any case.",
+        examples=["alice@example.com"],
+        extra_json_schema={"format": "email"},
+    ),
+]
+Password = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        pattern=r"^[^\x00]*$",
+        description="The password, which no answer ever shows.",
+        examples=["correct horse battery staple"],
+        extra_json_schema={"format": "password"},
+    ),
+]
+
+
+class UserCreate(Struct, forbid_unknown_fields=True):
+    """What a person gives to register."""
+
+    username: Username
+    email: Email
+    password: Password
+
+
+class UserRead(Struct):
+    """An account as its owner sees it."""
+
+    id: Id
+    username: str
+    email: str
+    is_active: bool
+    is_superuser: bool
+    email_verified: bool
+    created_at: datetime

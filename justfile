@@ -1,0 +1,98 @@
+# `just` alone lists the recipes; each of them first installs what it needs into .venv.
+
+python := ".venv/bin/python"
+compile := python + " -m uv pip compile --quiet"
+
+_default:
+    @"{{ just_executable() }}" --list --unsorted
+
+# Start the service
+run: (_install "requirements.lock")
+    @exec {{ python }} -m app
+
+# Start the service, and again whenever the code changes
+dev: (_install "requirements-dev.lock")
+    @exec {{ python }} -m app --reload
+
+# Run all tests and show their coverage, or run those that pytest's arguments choose
+[positional-arguments]
+test *args: (_install "requirements-dev.lock")
+    @[ $# -gt 0 ] || set -- --cov; exec {{ python }} -m pytest "$@"
+
+# Run every check that a change must pass
+check: _formatted lint types _migrated test
+
+# Lay the code out and sort its imports
+format: (_install "requirements-dev.lock")
+    @{{ python }} -m ruff check --quiet --select I --fix
+    @{{ python }} -m ruff format --quiet
+
+# Look for mistakes and poor style
+lint: (_install "requirements-dev.lock")
+    @{{ python }} -m ruff check
+
+# Check the types
+types: (_install "requirements-dev.lock")
+    @{{ python }} -m mypy
+
+# Bring the database of DATABASE_URL up to the newest revision
+migrate: (_install "requirements.lock")
+    @{{ python }} -m alembic upgrade head
+
+# Write a revision that takes the database of DATABASE_URL to what the models say
+[positional-arguments]
+revision message: (_install "requirements-dev.lock")
+    @{{ python }} -m alembic revision --autogenerate --message "$1"
+
+# Measure the service against its peers
+[positional-arguments]
+bench *args: (_install "requirements.lock") (_install "requirements-bench.lock" ".venv-bench")
+    @exec .venv-bench/bin/python -m benchmarks "$@"
+
+# Pin the dependencies of pyproject.toml; with --upgrade, to their current releases
+[positional-arguments]
+lock *args: (_install "requirements-dev.lock")
+    @{{ compile }} "$@" -o requirements-dev.lock --group dev pyproject.toml
+    @{{ compile }} "$@" -o requirements.lock -c requirements-dev.lock pyproject.toml
+    @{{ compile }} "$@" -o requirements-bench.lock -c requirements-dev.lock --group bench
+
+# Fail when the code isn't laid out as `just format` does it
+_formatted: (_install "requirements-dev.lock")
+    @{{ python }} -m ruff check --quiet --select I
+    @{{ python }} -m ruff format --check
+
+# Fail when the models say something that no migration does
+_migrated: (_install "requirements-dev.lock")
+    #!/bin/sh
+    set -eu
+    dir=$(mktemp -d)
+    trap 'rm -rf "$dir"' EXIT
+    export DATABASE_URL="sqlite:///$dir/app.db"
+    {{ python }} -m alembic upgrade head
+    {{ python }} -m alembic check
+
+# Install a lock file, unless the environment's stamp says that it's there already
+[no-exit-message]
+_install lock venv=".venv":
+    #!/bin/sh
+    set -eu
+    stamp={{ venv }}/installed-locks
+    if grep -qs {{ sha256_file(lock) }} "$stamp"; then exit 0; fi
+    python={{ venv }}/bin/python
+    "$python" -c 'import pip' 2>/dev/null || python=python3
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        echo "Python 3.11 or newer is needed; $python is $("$python" --version 2>/dev/null || echo missing)." \
+            "Make the environment with a newer one: python3.11 -m venv --clear {{ venv }}" >&2
+        exit 1
+    fi
+    echo "Setting up {{ venv }} (the first time takes up to a minute) ..." >&2
+    [ "$python" != python3 ] || python3 -m venv --clear {{ venv }}
+    rm -f "$stamp"
+    if ! output=$({{ venv }}/bin/python -m pip install --disable-pip-version-check --no-input \
+        --no-deps --require-hashes --requirement {{ lock }} 2>&1); then
+        printf '%s\n' "$output" >&2
+        exit 1
+    fi
+    # What developers need holds all that the service needs, in the same versions.
+    echo {{ sha256_file(lock) }} \
+        {{ if lock == "requirements-dev.lock" { sha256_file("requirements.lock") } else { "" } }} >"$stamp"

@@ -1,0 +1,79 @@
+"""Runs migrations on the database of DATABASE_URL: all of them or none, by one process at a time."""
+
+import asyncio
+import sys
+from typing import Literal
+
+from advanced_alchemy.types import DateTimeUTC
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy import Connection, pool, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.auth.models import LoginSession
+from app.db import Base, driver_url, sqlite_engine
+from app.items.models import Item
+from app.settings import SettingsError, database_url
+from app.users.models import User
+
+# Importing the models is what puts their tables into the metadata.
+MODELS = (User, LoginSession, Item)
+# Any number that no other program takes on the same server.
+ADVISORY_LOCK = 5_418_290_117
+SQLITE_WAIT_MS = 60_000
+
+
+def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
+    """Write times as the plain type of the database, so that a revision imports nothing of a library."""
+    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, DateTimeUTC) else False
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations in the one transaction that the connection is in."""
+    if connection.dialect.name == "postgresql":
+        # Held until the transaction ends; a second process then sees that there is nothing left to do.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_type=True,
+        compare_server_default=False,
+        render_item=render_item,
+        render_as_batch=connection.dialect.name == "sqlite",
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def create_engine(url: str) -> tuple[AsyncEngine, AsyncEngine]:
+    """An engine without the service's time-outs, which a long migration would hit, and its transactional form."""
+    address = driver_url(url)
+    if address.get_backend_name() == "sqlite":
+        engine = sqlite_engine(address, busy_timeout_ms=SQLITE_WAIT_MS)
+        return engine, engine.execution_options(isolation_level="SERIALIZABLE")
+    engine = create_async_engine(address, poolclass=pool.NullPool, connect_args={"timeout": 10})
+    return engine, engine
+
+
+async def run() -> None:
+    """Connect, and migrate in one transaction; on SQLite it begins with the write lock."""
+    try:
+        engine, writer = create_engine(context.config.attributes.get("url") or database_url())
+        connection = await writer.connect()
+    except SettingsError as error:
+        sys.exit(f"Configuration error: {error}")
+    except (SQLAlchemyError, OSError) as error:
+        sys.exit(f"The database of DATABASE_URL can't be reached: {getattr(error, 'orig', None) or error}")
+    try:
+        async with connection.begin():
+            await connection.run_sync(migrate)
+    finally:
+        await connection.close()
+        await engine.dispose()
+
+
+if context.is_offline_mode():
+    sys.exit("Offline migrations are not supported: the lock needs a connection")
+asyncio.run(run())
