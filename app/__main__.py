@@ -1,7 +1,11 @@
 """Starts the service: `python -m app`, or with `--reload` again whenever its code changes."""
 
+import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from alembic import command
 from alembic.config import Config
@@ -23,9 +27,25 @@ def serve(*, reload: bool = False) -> None:
         settings = Settings.load()
     except SettingsError as error:
         sys.exit(f"Configuration error: {error}")
-    migrate(settings.database_url)
-    print(f"The API is at {settings.url}, its docs at {settings.url}/docs and {settings.url}/docs/scalar", flush=True)
-    server(settings, reload=reload).serve()
+    with metrics_directory(settings):
+        migrate(settings.database_url)
+        docs = f"{settings.url}/docs"
+        print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
+        server(settings, reload=reload).serve()
+
+
+@contextmanager
+def metrics_directory(settings: Settings) -> Generator[None]:
+    """Give several workers a directory in which they put their metrics.
+
+    prometheus-client wants it as a variable, and before it is imported, which the migrations do with the rest.
+    """
+    if not settings.metrics or settings.workers == 1 or settings.prometheus_multiproc_dir:
+        yield
+        return
+    with TemporaryDirectory(prefix="metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield
 
 
 def migrate(url: str) -> None:

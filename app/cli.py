@@ -1,8 +1,10 @@
 """The commands of an operator, on the framework's own command line: `litestar --help`."""
 
 import asyncio
+import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import click
@@ -13,9 +15,9 @@ from litestar.routes import HTTPRoute
 
 from app.db import Database
 from app.errors import AppError, InvalidFields, database_error
+from app.jobs import Job, Worker, dead_letters, retry
 from app.requests import decode
-from app.security import Passwords
-from app.settings import Settings
+from app.users.models import User
 from app.users.schemas import UserCreate
 from app.users.service import UserService
 
@@ -25,8 +27,9 @@ Result = TypeVar("Result")
 class OperatorCommands(CLIPlugin):
     """What an operator does beside the running service, with the same settings."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, database: Database, users: UserService) -> None:
+        self.database = database
+        self.users = users
 
     def on_cli_init(self, cli: click.Group) -> None:
         """Add the commands to the framework's."""
@@ -44,34 +47,86 @@ class OperatorCommands(CLIPlugin):
         def create_superuser(username: str, email: str, password: str) -> None:
             """Open an account with a superuser's rights."""
             fields = {"username": username, "email": email, "password": password}
-            user_id = self.run(lambda database: register_superuser(database, fields))
-            click.echo(f"Superuser {username} has id {user_id}")
+            user = run(self.database, self.create_superuser(fields))
+            click.echo(f"Superuser {user.username} has id {user.id}")
 
-    def run(self, work: Callable[[Database], Awaitable[Result]]) -> Result:
-        """Do some work with a database of its own; what is refused is one line and exit status 1."""
+    async def create_superuser(self, fields: dict[str, str]) -> User:
+        """Open the account, by the same rules as registration."""
+        return await self.users.create(decode(msgspec.json.encode(fields), UserCreate), is_superuser=True)
 
-        async def with_database() -> Result:
-            database = Database(self.settings.database_url)
-            try:
-                return await work(database)
-            finally:
-                await database.close()
 
+class JobCommands(CLIPlugin):
+    """The background jobs: the worker as a process of its own, and what to do about jobs that were given up."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.database = worker.database
+
+    def on_cli_init(self, cli: click.Group) -> None:
+        """Add the group of commands to the framework's."""
+
+        @cli.group(name="jobs")
+        def jobs() -> None:
+            """Run background jobs, and retry those that were given up."""
+
+        @jobs.command(name="work")
+        def work() -> None:
+            """Run jobs as they become due, until SIGTERM or SIGINT."""
+            # The event loop already ends its work cleanly on SIGINT.
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+            with suppress(KeyboardInterrupt):
+                run(self.database, self.worker.run())
+
+        @jobs.command(name="run")
+        def run_due() -> None:
+            """Run the jobs that are due, and end."""
+            click.echo(f"{run(self.database, self.worker.run_due())} jobs run")
+
+        @jobs.command(name="dead")
+        def dead() -> None:
+            """List the jobs that were given up."""
+            for job in run(self.database, self.dead_letters()):
+                click.echo(f"{job.id:<8} {job.kind:24} {job.failed_at:%Y-%m-%d %H:%M:%SZ} {job.last_error}")
+
+        @jobs.command(name="retry")
+        @click.argument("job_id", metavar="ID", type=click.IntRange(min=1), required=False)
+        @click.option("--all", "every", is_flag=True, help="Retry every job that was given up.")
+        def retry_dead(job_id: int | None, *, every: bool) -> None:
+            """Run one of those again, or all of them."""
+            if every == (job_id is not None):
+                raise click.UsageError("Name the job by its ID, or choose --all")
+            count = run(self.database, self.retry(job_id))
+            if job_id is not None and not count:
+                sys.exit(f"No job {job_id} was given up; `litestar jobs dead` lists those that were")
+            click.echo(f"{count} jobs enqueued again")
+
+    async def dead_letters(self) -> Sequence[Job]:
+        """What was given up."""
+        async with self.database.transaction() as session:
+            return await dead_letters(session)
+
+    async def retry(self, job_id: int | None) -> int:
+        """Enqueue one of those again, or all of them."""
+        async with self.database.transaction() as session:
+            return await retry(session, job_id)
+
+
+def run(database: Database, work: Coroutine[None, None, Result]) -> Result:
+    """Do some work and close the database; what is refused is one line and exit status 1."""
+
+    async def run_and_close() -> Result:
         try:
-            return asyncio.run(with_database())
-        except Exception as error:
-            refusal = error if isinstance(error, AppError) else database_error(error)
-            if refusal is None:
-                raise
-            sys.exit("; ".join([refusal.detail, *reasons(refusal)]))
+            return await work
+        finally:
+            await database.close()
 
-
-async def register_superuser(database: Database, fields: dict[str, str]) -> int:
-    """Open the account by the same rules as registration, and return its id."""
-    data = decode(msgspec.json.encode(fields), UserCreate)
-    async with database.transaction() as session:
-        user = await UserService(session, Passwords()).register(data, is_superuser=True)
-    return user.id
+    try:
+        return asyncio.run(run_and_close())
+    except Exception as error:
+        refusal = error if isinstance(error, AppError) else database_error(error)
+        if refusal is None:
+            raise
+        sys.exit("; ".join([refusal.detail, *reasons(refusal)]))
 
 
 def reasons(error: AppError) -> list[str]:

@@ -1,8 +1,35 @@
 """Conditional requests (RFC 9110, section 13): entity tags made of a row's version."""
 
-from typing import Any
+import re
+from typing import Annotated
 
-from litestar.connection import ASGIConnection
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import HeaderParameter
+
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        description="Change it only while its tag is one of these; `*`, or no header: whatever its tag is.",
+        examples=[Example(value='"3"')],
+    ),
+]
+IfNoneMatch = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-None-Match",
+        description="The tags of the copies that the client has: when one is current, the answer is 304.",
+        examples=[Example(value='"3"')],
+    ),
+]
+TAGGED = [ResponseHeader(name="ETag", description="Names this version of it, for `If-Match`.", documentation_only=True)]
+UNCHANGED = {304: ResponseSpec(None, description="The client's copy is current", generate_examples=False)}
+
+TAG = re.compile(r'(W/)?"([^"]*)"')
+# As `entity_tag` writes them, and no other way.
+VERSION = re.compile(r"[1-9][0-9]{0,18}\Z")
 
 
 def entity_tag(version: int) -> str:
@@ -10,12 +37,15 @@ def entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-def is_unchanged(request: ASGIConnection[Any, Any, Any, Any], tag: str) -> bool:
-    """Whether the client's copy is current by its If-None-Match, which compares weakly."""
-    return any(sent in {"*", tag} for sent in tags(request, "if-none-match"))
+def is_unchanged(if_none_match: str | None, version: int) -> bool:
+    """Whether one of the client's copies is current; compared weakly (section 8.8.3.2)."""
+    if if_none_match is None:
+        return False
+    return if_none_match.strip() == "*" or any(tag == str(version) for _, tag in TAG.findall(if_none_match))
 
 
-def tags(request: ASGIConnection[Any, Any, Any, Any], header: str) -> list[str]:
-    """The entity tags that a header lists, over all its lines, without the mark of weak ones."""
-    listed = ",".join(request.headers.getall(header, []))
-    return [tag.strip().removeprefix("W/") for tag in listed.split(",") if tag.strip()]
+def expected_versions(if_match: str | None) -> frozenset[int] | None:
+    """The versions that may be changed, None for any; compared strongly, by which no weak tag matches."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    return frozenset(int(tag) for weak, tag in TAG.findall(if_match) if not weak and VERSION.match(tag))

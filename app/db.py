@@ -1,6 +1,6 @@
 """The database: the declarative base, the engine, and the two ways of using it."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVarTuple
@@ -10,6 +10,7 @@ from sqlalchemy import URL, BigInteger, Connection, Identity, Integer, MetaData,
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.util import greenlet_spawn
@@ -57,13 +58,17 @@ class Database:
 
     async def read(self) -> AsyncGenerator[AsyncSession]:
         """A session without a transaction; its connection goes back when the handler is done."""
-        async with AsyncSession(self.autocommit, expire_on_commit=False) as session:
+        async with self.reading() as session:
             yield session
 
     async def write(self) -> AsyncGenerator[AsyncSession]:
         """A session in one transaction, which commits before the answer starts; its first use takes a connection."""
         async with self.transaction() as session:
             yield session
+
+    def reading(self) -> AsyncSession:
+        """A session without a transaction, to be used as a context manager."""
+        return AsyncSession(self.autocommit, expire_on_commit=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncSession]:
@@ -89,6 +94,15 @@ class Database:
     async def close(self) -> None:
         """Close every pooled connection."""
         await self.engine.dispose()
+
+
+def after_commit(session: AsyncSession, action: Callable[[], None]) -> None:
+    """Do something once the session's transaction has committed, and not at all when it hasn't."""
+
+    def run(_session: SyncSession) -> None:
+        action()
+
+    event.listen(session.sync_session, "after_commit", run, once=True)
 
 
 POSTGRESQL_SETTINGS = {

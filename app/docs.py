@@ -1,7 +1,8 @@
 """The OpenAPI document, and Swagger UI and Scalar to read it in.
 
-What an operation can answer follows from what it is: the rules here declare it once, for all handlers. Every byte of the pages
-comes from this server: their bundles are data files of two wheels, whose code is never imported.
+What an operation can answer follows from what it is: the rules here declare it, once for all handlers; a handler
+adds what only it raises. Every byte of the pages comes from this server: their bundles are data files of two
+wheels, whose code is never imported.
 """
 
 import gzip
@@ -17,50 +18,52 @@ from urllib.parse import urlsplit
 import msgspec
 from litestar import MediaType, Request, Response, Router, get
 from litestar.datastructures import CacheControlHeader, ResponseHeader
+from litestar.enums import RequestEncodingType
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
-from litestar.openapi.spec import OpenAPI, Server, Tag
+from litestar.openapi.spec import Example, OpenAPI, Server, Tag
 from litestar.params import FromPath
 from litestar.routes import BaseRoute
 from litestar.types import ControllerRouterHandler, Method
 from litestar.types.internal_types import PathParameterDefinition
+from msgspec import Struct
 
 from app import __version__
 from app.errors import PROBLEM, AppError, InvalidFields, OAuthError, OAuthProblem, Problem, Unavailable
 from app.requests import LENIENT, MAX_ID
 from app.settings import Settings
 
+AnyRequest = Request[Any, Any, Any]
+
 DESCRIPTION = """\
 Accounts, OAuth2 sign-in, and items that belong to whoever made them.
 
 Register with `POST /users`, sign in with `POST /token` or the *Authorize* button, then send the access token as
-`Authorization: Bearer`. Errors are problem details (RFC 9457); their `instance` is the `X-Request-ID` of the answer.
+`Authorization: Bearer`. Errors are problem details (RFC 9457); their `instance` is the `X-Request-ID` of the
+answer.
 """
 TAGS = [
-    Tag("Users", "Registration and your own account."),
+    Tag("Users", "Registration and accounts."),
     Tag("Authentication", "Signing in, by OAuth2's password grant (RFC 6749, section 4.3)."),
     Tag("Items", "What you have made; nobody else sees it."),
     Tag("Health", "For load balancers and supervisors."),
 ]
 
-# The errors that follow from the kind of operation: what the document calls each, when it comes, and a detail to show.
+# The errors that follow from the kind of operation: what the document calls each, when it comes, and a detail.
 ERRORS = {
     400: ("BadRequest", "The body can't be read", "The body is not valid JSON"),
-    401: ("Unauthorized", "No access token came, or one that is invalid, expired or revoked", "Not authenticated"),
+    401: ("Unauthorized", "No valid access token came with the request", "Not authenticated"),
     404: ("NotFound", "There is nothing under this id", "There is nothing at this path"),
     413: ("ContentTooLarge", "The body is too large", "The body is too large"),
     415: ("UnsupportedMediaType", "The body is of another media type", "The body must be application/json in UTF-8"),
     422: ("InvalidFields", "Fields or query parameters are missing, unknown or wrong", InvalidFields.detail),
-    500: (
-        "InternalServerError",
-        "A fault of the service; its log has it under the request's id",
-        "Internal server error",
-    ),
+    500: ("InternalServerError", "A fault, which the service's log has under the id", "Internal server error"),
     503: ("Unavailable", "The service is overloaded, or its database is away", Unavailable.detail),
 }
+OAUTH_ERROR = ("OAuthError", "The form can't be read, or lacks a parameter", "username is required")
 HEADERS = {
     "X-Request-ID": "The request's id: the client's own where it is sane, else a random one",
     "Location": "Where the new resource is",
@@ -74,15 +77,38 @@ def raises(*errors: type[AppError]) -> dict[int, ResponseSpec]:
     """The `responses` of a handler that raises these, beyond what the rules give it."""
     responses: dict[int, ResponseSpec] = {}
     for error in errors:
+        detail = error.detail or HTTPStatus(error.status).phrase
+        examples = [Example(summary=detail, value=example_of(error, detail))]
+        if spec := responses.get(error.status):
+            detail = f"{spec.description}; {detail}"
+            examples = [*(spec.examples or []), *examples]
         oauth = issubclass(error, OAuthError)
-        known = responses.get(error.status)
         responses[error.status] = ResponseSpec(
             data_container=OAuthProblem if oauth else Problem,
             media_type=MediaType.JSON if oauth else PROBLEM,
-            description=f"{known.description}; {error.detail}" if known else error.detail,
+            description=detail,
             generate_examples=False,
+            examples=examples,
         )
     return responses
+
+
+def example_of(error: type[AppError], detail: str) -> dict[str, Any]:
+    """An error as it looks on the wire."""
+    if issubclass(error, OAuthError):
+        return {"error": error.error, "error_description": detail, "status": error.status, "detail": detail}
+    return problem_example(error.status, detail)
+
+
+def problem_example(status: int, detail: str) -> dict[str, Any]:
+    """A problem detail as it looks on the wire."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": "9f86d081884c7d659a2feaa0c55ad015",
+    }
 
 
 def rules(handler: HTTPRouteHandler, operation: dict[str, Any]) -> Iterator[int]:
@@ -113,8 +139,8 @@ class Document(OpenAPI):
             for operation in operations.values():
                 complete(operation, self.handlers[operation["operationId"]])
         components = document["components"]
-        components["schemas"] = schemas(self.handlers.values())
-        components["responses"] = {ERRORS[status][0]: problem_answer(status) for status in ERRORS}
+        components["schemas"] = schemas(self.handlers.values(), components["schemas"])
+        components["responses"] = shared_answers()
         components["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()
         }
@@ -125,68 +151,114 @@ class Document(OpenAPI):
 
 
 def complete(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
-    """Say who may call an operation, which ids it takes, and all that it can answer."""
+    """Say who may call an operation, what it takes and all that it can answer."""
+    form = handler.opt.get("form")
     if handler.opt.get("exclude_from_auth"):
         operation["security"] = []
+    if form:
+        content = {RequestEncodingType.URL_ENCODED.value: {"schema": reference("schemas", form.__name__)}}
+        operation["requestBody"] = {"required": True, "content": content}
     for parameter in operation.get("parameters", []):
-        if parameter["in"] == "path" and parameter["schema"].get("type") == "integer":
-            parameter["schema"] |= {"minimum": 1, "maximum": MAX_ID}
+        complete_parameter(parameter)
     # What else is there is a 400 that Litestar gives to invalid values, and the application doesn't.
     own = {str(status) for status in (handler.status_code, *(handler.responses or {}))}
-    responses = {status: answer for status, answer in operation["responses"].items() if status in own}
-    for status, answer in responses.items():
+    answers = {status: answer for status, answer in operation["responses"].items() if status in own}
+    for status, answer in answers.items():
         complete_answer(int(status), answer)
-    for status in rules(handler, operation):
-        responses.setdefault(str(status), {"$ref": f"#/components/responses/{ERRORS[status][0]}"})
-    operation["responses"] = dict(sorted(responses.items()))
+    for error in rules(handler, operation):
+        name = OAUTH_ERROR[0] if form and error == HTTPStatus.BAD_REQUEST else ERRORS[error][0]
+        answers.setdefault(str(error), reference("responses", name))
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def complete_parameter(parameter: dict[str, Any]) -> None:
+    """Write the bounds of integers exactly, which Litestar turns into floats, and give ids theirs."""
+    schema = parameter["schema"] = without_null(parameter["schema"])
+    if schema.get("type") == "integer":
+        schema |= {bound: int(schema[bound]) for bound in ("minimum", "maximum") if bound in schema}
+        if parameter["in"] == "path":
+            schema |= {"minimum": 1, "maximum": MAX_ID}
 
 
 def complete_answer(status: int, answer: dict[str, Any]) -> None:
-    """Give an answer the headers that it always has, and a short description where Litestar took Python's long one."""
+    """Give an answer the headers that it always has, and a short description for Litestar's long one."""
     if answer["description"] == HTTPStatus(status).description:
         answer["description"] = HTTPStatus(status).phrase
     names = ["X-Request-ID", *([HEADER_OF[status]] if status in HEADER_OF else [])]
-    answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names} | answer.get("headers", {})
+    for header in answer.setdefault("headers", {}).values():
+        header.setdefault("schema", {"type": "string"})
+    answer["headers"] = {name: reference("headers", name) for name in names} | answer["headers"]
+    for content in answer.get("content", {}).values():
+        content["schema"] = without_null(content["schema"])
 
 
-def problem_answer(status: int) -> dict[str, Any]:
-    """An error that several operations share, as a problem detail."""
-    _, description, detail = ERRORS[status]
-    example: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "instance": "9f86d081884c7d659a2feaa0c55ad015",
+def without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """None stands for an answer without a body, 304 say, or for a parameter that is absent: null is never sent."""
+    parts: list[dict[str, Any]] = [part for part in schema.get("oneOf", []) if part != {"type": "null"}]
+    if len(parts) != 1:
+        return schema
+    return parts[0] | {name: value for name, value in schema.items() if name != "oneOf"}
+
+
+def reference(kind: str, name: str) -> dict[str, Any]:
+    """A reference to a shared component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def shared_answers() -> dict[str, Any]:
+    """The errors that operations refer to."""
+    answers = {
+        name: answer(status, description, PROBLEM, Problem, problem_example(status, detail))
+        for status, (name, description, detail) in ERRORS.items()
     }
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        example["errors"] = [{"pointer": "/title", "detail": "is required"}]
-    schema = {"$ref": "#/components/schemas/Problem"}
-    answer = {"description": description, "content": {PROBLEM: {"schema": schema, "example": example}}}
-    complete_answer(status, answer)
-    return answer
+    content = answers[ERRORS[422][0]]["content"][PROBLEM]
+    content["example"]["errors"] = [{"pointer": "/title", "detail": "is required"}]
+    name, description, detail = OAUTH_ERROR
+    answers[name] = answer(400, description, MediaType.JSON, OAuthProblem, example_of(OAuthError, detail))
+    return answers
 
 
-def schemas(handlers: Iterable[HTTPRouteHandler]) -> dict[str, Any]:
-    """The Structs as msgspec describes them: unlike Litestar, it knows exact bounds, docstrings and what is forbidden."""
-    types: list[Any] = [Problem]
+def answer(
+    status: int, description: str, media_type: str, struct: type[Struct], example: dict[str, Any]
+) -> dict[str, Any]:
+    """One answer, with the headers of its status."""
+    content = {"schema": reference("schemas", struct.__name__), "example": example}
+    described = {"description": description, "content": {media_type: content}}
+    complete_answer(status, described)
+    return described
+
+
+def schemas(handlers: Iterable[HTTPRouteHandler], frameworks: dict[str, Any]) -> dict[str, Any]:
+    """The Structs as msgspec describes them, with the exact bounds, docstrings and bans that Litestar leaves out."""
+    types: list[Any] = [Problem, OAuthProblem]
     for handler in handlers:
-        answer = handler.parsed_fn_signature.return_type
-        types.append(answer.inner_types[0].annotation if answer.is_subclass_of(Response) else answer.annotation)
+        returned = handler.parsed_fn_signature.return_type
+        types.append(returned.inner_types[0].annotation if returned.is_subclass_of(Response) else returned.annotation)
         types += [spec.data_container for spec in (handler.responses or {}).values()]
         if handler.parsed_data_field:
             types.append(handler.parsed_data_field.annotation)
+        if "form" in handler.opt:
+            types.append(handler.opt["form"])
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for name, schema in components.items():
+        complete_fields(schema.get("properties", {}), frameworks.get(name, {}).get("properties", {}))
     return dict(sorted(components.items()))
 
 
+def complete_fields(fields: dict[str, Any], frameworks: dict[str, Any]) -> None:
+    """Add what msgspec leaves out: that a Literal is a string, and the format of a datetime."""
+    for name, field in fields.items():
+        if "enum" in field:
+            field.setdefault("type", "string")
+        if "format" in frameworks.get(name, {}):
+            field.setdefault("format", frameworks[name]["format"])
+
+
 def oauth2_scheme(scheme: dict[str, Any]) -> dict[str, Any]:
-    """What OpenAPI lets an OAuth2 scheme have; the framework's has fields of other schemes too, and no scopes."""
+    """What OpenAPI lets an OAuth2 scheme have; the framework's has fields of other schemes, and no scopes."""
     password = {"scopes": {}} | scheme["flows"]["password"]
     return {"type": scheme["type"], "description": scheme["description"], "flows": {"password": password}}
 
-
-# The pages ------------------------------------------------------------------------------------------------------------
 
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 OWN_ASSETS = Path(__file__).parent / "docs_assets"
@@ -237,7 +309,7 @@ def compressed(name: str) -> bytes:
     sync_to_thread=True,
     cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
 )
-def read_asset(request: Request[Any, Any, Any], version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
+def read_asset(request: AnyRequest, version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     """A script, style or icon of the pages."""
     if version != assets_version() or name not in ASSETS:
         raise NotFoundException
@@ -251,47 +323,46 @@ def read_asset(request: Request[Any, Any, Any], version: FromPath[str], name: Fr
 
 
 class Page(OpenAPIRenderPlugin):
-    """A page that reads the document with a script."""
+    """A page whose scripts read the document."""
 
-    def __init__(self, path: str, *assets: str, inline_styles: bool = False) -> None:
+    def __init__(self, path: str, *, styles: Iterable[str], scripts: Iterable[str], style_sources: str) -> None:
+        """Take the names of the assets, and where the page's styles may come from (CSP's `style-src`)."""
         super().__init__(path=path)
-        self.assets = assets
-        self.style_sources = "'self' 'unsafe-inline'" if inline_styles else "'self'"
+        self.styles = styles
+        self.scripts = scripts
+        self.policy = (
+            f"default-src 'none'; script-src 'self'; style-src {style_sources}; img-src 'self' data:; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
 
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """The page, which finds everything by relative addresses: a proxy may serve it below a prefix of its own."""
+    def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
+        """The page, whose addresses are all relative: a proxy may serve it below a prefix of its own."""
         root = path_to_root(request)
         assets = f"{root}docs/assets/{assets_version()}"
         return PAGE.format(
             title=openapi_schema["info"]["title"],
             root=root,
             assets=assets,
-            styles="".join(
-                f'<link rel="stylesheet" href="{assets}/{name}">\n' for name in self.assets if name.endswith(".css")
-            ),
-            scripts="".join(
-                f'<script src="{assets}/{name}"></script>\n' for name in self.assets if name.endswith(".js")
-            ),
+            styles="".join(f'<link rel="stylesheet" href="{assets}/{name}">\n' for name in self.styles),
+            scripts="".join(f'<script src="{assets}/{name}"></script>\n' for name in self.scripts),
         ).encode()
 
     def receive_router(self, router: Router) -> None:
-        """Give the page's route a policy: Litestar leaves a plugin no other place for headers."""
-        policy = (
-            f"default-src 'none'; script-src 'self'; style-src {self.style_sources}; img-src 'self' data:; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
+        """Give the page's route its policy; Litestar has no other place for a plugin's headers."""
+        header = ResponseHeader(name="Content-Security-Policy", value=self.policy)
         for handler in router.route_handler_method_map[self.paths[0]].values():
-            handler.response_headers = frozenset({ResponseHeader(name="Content-Security-Policy", value=policy)})
+            if isinstance(handler, HTTPRouteHandler):
+                handler.response_headers = [header]
 
 
-def path_to_root(request: Request[Any, Any, Any]) -> str:
+def path_to_root(request: AnyRequest) -> str:
     """The relative address of the service's root, seen from the request's path, which may end in a slash."""
     path = request.scope["raw_path"].decode().removeprefix(request.scope["root_path"])
     return "../" * (path.count("/") - 1)
 
 
 class DocsRouter(Router):
-    """The routes of the document and its pages, all of them public."""
+    """The routes of the document and its pages."""
 
     def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
         """Leave Litestar's HTML page for unknown paths out: they are problems, as elsewhere."""
@@ -301,16 +372,19 @@ class DocsRouter(Router):
 
 
 class DocsConfig(OpenAPIConfig):
+    """Litestar's configuration, which makes our Document."""
+
     handlers: dict[str, HTTPRouteHandler]
 
     def to_openapi_schema(self) -> OpenAPI:
+        """The document, still without its operations."""
         document = Document(**vars(super().to_openapi_schema()))
         document.handlers = self.handlers
         return document
 
 
 def openapi_config(settings: Settings) -> OpenAPIConfig:
-    """Litestar's configuration of the document, at /openapi.json, and of the pages at /docs and /docs/scalar."""
+    """The document at /openapi.json, Swagger UI at /docs and Scalar at /docs/scalar."""
     handlers: dict[str, HTTPRouteHandler] = {}
 
     def operation_id(handler: HTTPRouteHandler, _method: Method, _path: list[str | PathParameterDefinition]) -> str:
@@ -322,20 +396,31 @@ def openapi_config(settings: Settings) -> OpenAPIConfig:
         version=__version__,
         description=DESCRIPTION,
         tags=TAGS,
-        servers=[Server(url=urlsplit(settings.url).path or "/")],
+        servers=[Server(url=f"{urlsplit(settings.url).path}/")],
         use_handler_docstrings=True,
         operation_id_creator=operation_id,
         openapi_router=DocsRouter(
             "/",
             route_handlers=[read_asset],
             include_in_schema=False,
-            opt={"exclude_from_auth": True} | LENIENT,
+            opt={"exclude_from_auth": True, **LENIENT},
             cache_control=CacheControlHeader(no_cache=True),
         ),
         render_plugins=[
             JsonRenderPlugin(media_type=MediaType.JSON),
-            Page("/docs", "swagger-ui.css", "swagger-ui-bundle.js", "swagger.js"),
-            Page("/docs/scalar", "scalar.standalone.js", "scalar.js", inline_styles=True),
+            Page(
+                "/docs",
+                styles=["swagger-ui.css"],
+                scripts=["swagger-ui-bundle.js", "swagger.js"],
+                style_sources="'self'",
+            ),
+            # Scalar's bundle brings its styles along in the script.
+            Page(
+                "/docs/scalar",
+                styles=[],
+                scripts=["scalar.standalone.js", "scalar.js"],
+                style_sources="'unsafe-inline'",
+            ),
         ],
     )
     config.handlers = handlers

@@ -11,6 +11,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app import logs
+from app.metrics import Metrics
 
 log = structlog.get_logger("access")
 SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
@@ -28,8 +29,9 @@ HTTPS_HEADERS = [(b"strict-transport-security", b"max-age=31536000; includeSubDo
 class Edge:
     """Wraps the application's own ASGI handler; plain ASGI, since it runs for every request."""
 
-    def __init__(self, app: ASGIApp, *, https: bool) -> None:
+    def __init__(self, app: ASGIApp, *, https: bool, metrics: Metrics | None = None) -> None:
         self.app = app
+        self.metrics = metrics
         self.headers = SECURITY_HEADERS + (HTTPS_HEADERS if https else [])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,10 +40,14 @@ class Edge:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, send, self.headers)
+        if self.metrics:
+            self.metrics.arrived()
         try:
             await self.app(exchange.scope, receive, exchange.send)
         finally:
             exchange.log()
+            if self.metrics:
+                self.metrics.answered(exchange.method, exchange.route, exchange.status, exchange.seconds)
 
 
 class Exchange:
@@ -86,15 +92,30 @@ class Exchange:
         handler = cast("BaseRouteHandler | None", self.scope.get("route_handler"))  # None where no route took it
         return handler is not None and not handler.opt.get("exclude_from_auth")
 
+    @property
+    def method(self) -> str:
+        """As the client sent it."""
+        return "HEAD" if self.is_head else self.scope["method"]
+
+    @property
+    def route(self) -> str:
+        """The template of the path; empty where no route took it."""
+        return self.scope.get("path_template", "")
+
+    @property
+    def seconds(self) -> float:
+        """Since the request arrived."""
+        return perf_counter() - self.started
+
     def log(self) -> None:
         """The access line; it names the route's template, not the path, so it holds nothing of the client's making."""
         user = self.scope.get("user")
         log.info(
             "request",
-            method="HEAD" if self.is_head else self.scope["method"],
-            route=self.scope.get("path_template", ""),
+            method=self.method,
+            route=self.route,
             status=self.status,
-            ms=round((perf_counter() - self.started) * 1000, 2),
+            ms=round(self.seconds * 1000, 2),
             user_id=getattr(user, "id", None),
         )
 

@@ -28,6 +28,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.exc import StaleDataError
 
 from app.security import HashingOverloadedError
 
@@ -165,10 +166,14 @@ def database_error(error: Exception) -> AppError | None:
     """What a failure of the database means for the client; None when it is a bug of ours."""
     if isinstance(error, (PoolTimeoutError, OSError, TimeoutError)):
         return Unavailable()
+    if isinstance(error, StaleDataError):  # another writer came first, after this one had read the row
+        return PreconditionFailed()
+    if isinstance(error, (OverflowError, UnicodeEncodeError)):  # of SQLite's driver, which SQLAlchemy passes on
+        return InvalidFields()
     if not isinstance(error, DBAPIError):
         return None
     state = getattr(error.orig, "sqlstate", None)
-    if state in INVALID_VALUE or isinstance(error.orig, (OverflowError, UnicodeError)):
+    if state in INVALID_VALUE:
         return InvalidFields()
     unavailable = state is not None and (state in UNAVAILABLE_STATES or state.startswith(UNAVAILABLE_CLASSES))
     if unavailable or (state is None and isinstance(error, (InterfaceError, OperationalError))):

@@ -19,6 +19,11 @@ def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     return event
 
 
+def security_event(event: str, **fields: str | int | None) -> None:
+    """One line about a login, a failure, or a change of credentials or rights; `fields` hold ids, never a secret."""
+    structlog.get_logger().info(event, kind="security", **fields)
+
+
 def json_line(event: EventDict, **_: object) -> str:
     """One line of JSON; a newline in a value is escaped, so one event stays one line."""
     return msgspec.json.encode(event, enc_hook=repr).decode()
@@ -34,7 +39,10 @@ def configure(level: str, *, production: bool) -> None:
     renderers: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=json_line)]
         if production
-        else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        # Its usual tracebacks show local variables, and with them passwords and tokens.
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[*shared, *renderers],

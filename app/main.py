@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
 from litestar import Litestar
@@ -12,24 +13,36 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app import logs
-from app.auth.controller import AuthController
+from app.auth.controller import CredentialController, OAuthController
+from app.auth.credentials import CHANGED_MAIL, RESET_MAIL, CredentialService
 from app.auth.guard import create_guard
-from app.auth.service import AuthService
-from app.cli import OperatorCommands
+from app.auth.jobs import CredentialMails, purge_sessions
+from app.auth.service import AuthService, Lifetimes
+from app.cli import JobCommands, OperatorCommands
 from app.db import Database
 from app.docs import openapi_config
 from app.edge import Edge
 from app.errors import HANDLERS
 from app.health import HealthController
+from app.idempotency import purge_answers
 from app.items.controller import ItemController
+from app.jobs import Handler, Worker
+from app.limits import Limits
+from app.mail import Postman, create_mailer
+from app.metrics import Metrics, read_metrics
+from app.paging import Cursors
+from app.policy import PasswordPolicy
 from app.requests import StrictRequest, learn_query_parameters, strict
 from app.security import Passwords, Tokens
 from app.settings import Settings, SettingsError
-from app.users.controller import UserController
+from app.users.controller import UserController, VerificationController
+from app.users.jobs import AccountMails
+from app.users.service import ADDRESS_CHANGED_MAIL, VERIFICATION_MAIL, UserService
 
 if TYPE_CHECKING:
     app: Litestar
 
+PURGE = "purge"
 MAX_BODY_BYTES = 1024 * 1024
 
 
@@ -37,25 +50,58 @@ def create_app(settings: Settings) -> Litestar:
     """An application of its own: its engine, its pool and its queue of hashes are nobody else's."""
     logs.configure(settings.log_level, production=settings.production)
     database = Database(settings.database_url)
-    passwords = Passwords()
-    tokens = Tokens(secret=settings.secret_key, algorithm=settings.algorithm, issuer=settings.url)
-    auth = AuthService(database, passwords, tokens, timedelta(minutes=settings.access_token_expire_minutes))
+    tokens = Tokens(
+        secret=settings.secret_key,
+        algorithm=settings.algorithm,
+        issuer=settings.url,
+        previous_secret=settings.secret_key_previous,
+    )
+    limits = Limits(settings.rate_limit_storage, secret=settings.secret_key)
+    users = UserService(
+        database, Passwords(), tokens, limits, PasswordPolicy(settings), open_to_all=settings.registration == "open"
+    )
+    auth = AuthService(database, users.passwords, tokens, limits, lifetimes(settings))
+    credentials = CredentialService(users)
+    metrics = (
+        Metrics(database, users.passwords, directory=settings.prometheus_multiproc_dir) if settings.metrics else None
+    )
+    worker = Worker(database, job_handlers(database, tokens, settings), daily=[PURGE])
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
-        yield
+        async with worker.in_background() if settings.jobs_in_process else nullcontext():
+            yield
+        await limits.close()
         await database.close()
 
     application = Litestar(
-        route_handlers=[UserController, AuthController, ItemController, HealthController],
+        route_handlers=[
+            UserController,
+            VerificationController,
+            OAuthController,
+            CredentialController,
+            ItemController,
+            HealthController,
+            *([read_metrics] if metrics else []),
+        ],
         dependencies={
             "session": Provide(database.read),
             "transaction": Provide(database.write),
             "database": Provide(lambda: database, sync_to_thread=False),
-            "passwords": Provide(lambda: passwords, sync_to_thread=False),
+            "limits": Provide(lambda: limits, sync_to_thread=False),
+            "users": Provide(lambda: users, sync_to_thread=False),
             "auth": Provide(lambda: auth, sync_to_thread=False),
+            "credentials": Provide(lambda: credentials, sync_to_thread=False),
+            "metrics": Provide(lambda: metrics, sync_to_thread=False),
         },
-        state=State({"database": database, "tokens": tokens}),
+        state=State(
+            {
+                "database": database,
+                "tokens": tokens,
+                "cursors": Cursors(settings.secret_key, settings.secret_key_previous),
+                "trusted_proxies": trusted_proxies(settings),
+            }
+        ),
         on_app_init=[create_guard(settings.secret_key, settings.algorithm).on_app_init],
         guards=[strict],
         exception_handlers=HANDLERS,
@@ -64,13 +110,47 @@ def create_app(settings: Settings) -> Litestar:
         openapi_config=openapi_config(settings),
         cors_config=cors(settings.cors_origins),
         lifespan=[lifespan],
-        plugins=[OperatorCommands(settings)],
+        plugins=[OperatorCommands(database, users), JobCommands(worker)],
         logging_config=None,
         debug=False,
     )
     learn_query_parameters(application)
-    application.asgi_handler = Edge(application.asgi_handler, https=settings.url.startswith("https:"))
+    https = settings.url.startswith("https:")
+    application.asgi_handler = Edge(application.asgi_handler, https=https, metrics=metrics)
     return application
+
+
+def lifetimes(settings: Settings) -> Lifetimes:
+    """How long tokens and sessions last, as set."""
+    return Lifetimes(
+        access=timedelta(minutes=settings.access_token_expire_minutes),
+        idle=timedelta(days=settings.refresh_token_idle_days),
+        absolute=timedelta(days=settings.refresh_token_absolute_days),
+    )
+
+
+def job_handlers(database: Database, tokens: Tokens, settings: Settings) -> dict[str, Handler]:
+    """What each kind of job does; a kind is named beside the service that enqueues it."""
+    postman = Postman(create_mailer(settings), sender=settings.mail_from, url=settings.url)
+    accounts = AccountMails(database, postman, tokens)
+    credentials = CredentialMails(database, postman, tokens)
+
+    async def purge(_payload: dict[str, str | int]) -> None:
+        await purge_sessions(database)
+        await purge_answers(database)
+
+    return {
+        VERIFICATION_MAIL: accounts.verify_address,
+        ADDRESS_CHANGED_MAIL: accounts.address_changed,
+        RESET_MAIL: credentials.reset_password,
+        CHANGED_MAIL: credentials.password_changed,
+        PURGE: purge,
+    }
+
+
+def trusted_proxies(settings: Settings) -> list[IPv4Network | IPv6Network]:
+    """Whose X-Forwarded-For is believed."""
+    return [ip_network(network) for network in settings.trusted_proxies]
 
 
 def cors(origins: tuple[str, ...]) -> CORSConfig | None:

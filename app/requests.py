@@ -1,6 +1,8 @@
 """What a request must be before a handler sees it: strict JSON, known query parameters, canonical ids."""
 
+import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -25,6 +27,9 @@ Session = NamedDependency[SkipValidation[AsyncSession]]
 
 MAX_ID = 2**63 - 1
 KNOWN = "known_query_parameters"
+# Numbers and booleans are written one way only; no text has NUL, which PostgreSQL can neither store nor compare.
+FORMS = {int: re.compile(r"(0|-?[1-9][0-9]*)\Z"), bool: re.compile(r"(true|false)\Z")}
+ANY_FORM = re.compile(r"[^\0]*\Z")
 LENIENT = {"lenient": True}
 """The opt of docs, health and the OAuth endpoints: they ignore the query parameters that they don't know."""
 
@@ -133,13 +138,20 @@ def check_ids(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
             raise NotFound("There is nothing at this path")
 
 
-def check_query(query: bytes, known: frozenset[str]) -> None:
-    """Query parameters are known, come once, and hold no NUL, which PostgreSQL can't store or compare."""
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+def check_query(query: bytes, known: Mapping[str, re.Pattern[str]]) -> None:
+    """Query parameters are UTF-8, known, come once and have the form of their type."""
+    try:
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("The query is not valid UTF-8") from None
     count = Counter(name for name, _ in pairs)
     errors = [InvalidField(pointer(name), "is unknown") for name in count if name not in known]
     errors += [InvalidField(pointer(name), "is repeated") for name in count if name in known and count[name] > 1]
-    errors += [InvalidField(pointer(name), "contains NUL") for name, value in pairs if "\0" in value]
+    errors += [
+        InvalidField(pointer(name), "is not a valid value")
+        for name, value in pairs
+        if name in known and not known[name].match(value)
+    ]
     if errors:
         raise InvalidFields(*errors)
 
@@ -153,8 +165,13 @@ def check_media_type(content_type: str) -> None:
 
 
 def learn_query_parameters(app: Litestar) -> None:
-    """Note on each handler the query parameters that it and its dependencies take, for `strict`."""
+    """Note on each handler the query parameters that it takes, and the form of their values, for `strict`."""
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             for handler, model in route.route_handler_map.values():
-                handler.opt[KNOWN] = frozenset(parameter.field_alias for parameter in model.expected_query_params)
+                fields = handler.parsed_fn_signature.parameters
+                types = {name: field.annotation for name, field in fields.items()}
+                handler.opt[KNOWN] = {
+                    parameter.field_alias: FORMS.get(types.get(parameter.field_name, str), ANY_FORM)
+                    for parameter in model.expected_query_params
+                }

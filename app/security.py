@@ -5,17 +5,23 @@ import secrets
 import unicodedata
 from collections.abc import Callable
 from datetime import timedelta
+from hashlib import sha256
 from time import time
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import jwt
 from anyio import CapacityLimiter, to_thread
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from msgspec import Struct, convert
+from msgspec import Meta, Struct, convert, to_builtins
 
 ACCESS = "at+jwt"
-"""The `typ` of access tokens (RFC 9068): one kind of token is never accepted for another."""
+REFRESH = "rt+jwt"
+RESET = "reset+jwt"
+VERIFICATION = "verification+jwt"
+KINDS = (ACCESS, REFRESH, RESET, VERIFICATION)
+"""The `typ` of each kind of token (access: RFC 9068): one kind is never accepted for another."""
+REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 LEEWAY_SECONDS = 30
 
 Result = TypeVar("Result")
@@ -83,55 +89,84 @@ def normalise(password: str) -> str:
     return unicodedata.normalize("NFKC", password)
 
 
-class Claims(Struct, frozen=True):
-    """What a token says (RFC 7519): issuer, audience, subject (a user's id), session, and its own id and times."""
+class Claims(Struct, frozen=True, omit_defaults=True):
+    """What a token says (RFC 7519): issuer, audience, subject (a user's id), and its own id and times in seconds."""
 
     iss: str
     aud: str
-    sub: str
-    sid: int
+    sub: Annotated[str, Meta(pattern="^[1-9][0-9]{0,17}$")]
     jti: str
     iat: int
     exp: int
+    sid: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    """The session of an access or a refresh token."""
+    gen: int = 0
+    """How often the session had been refreshed when a refresh token was issued."""
+    state: str = ""
+    """A fingerprint of what the token may change; once that has changed, the token is spent."""
+
+    @property
+    def user_id(self) -> int:
+        """The user whom the token was issued to."""
+        return int(self.sub)
 
 
 class Tokens:
-    """Signs and checks the tokens of one issuer, which is its own audience, by one fixed algorithm."""
+    """Signs and checks the tokens of one issuer, which is its own audience, by one fixed algorithm.
 
-    def __init__(self, *, secret: str, algorithm: str, issuer: str) -> None:
+    Every token of a kind that was signed with a key has the same header, so a header is compared as a whole: there is
+    no algorithm, type, key id or critical extension to confuse (RFC 8725). The previous key still verifies.
+    """
+
+    def __init__(self, *, secret: str, algorithm: str, issuer: str, previous_secret: str = "") -> None:
         self.secret = secret
         self.algorithm = algorithm
         self.issuer = issuer
         self.jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
+        keys = [secret, previous_secret] if previous_secret else [secret]
+        self.keys = {kind: {self._sign(kind, {}, key).partition(".")[0]: key for key in keys} for kind in KINDS}
 
-    def issue(self, kind: str, *, user_id: int, session_id: int, lifetime: timedelta) -> str:
+    def issue(
+        self, kind: str, user_id: int, lifetime: timedelta, *, sid: int = 0, gen: int = 0, state: str = ""
+    ) -> str:
         """A signed token of one kind, valid from now on for `lifetime`."""
         issued = int(time())
-        claims = {
-            "iss": self.issuer,
-            "aud": self.issuer,
-            "sub": str(user_id),
-            "sid": session_id,
-            "jti": secrets.token_urlsafe(12),
-            "iat": issued,
-            "exp": issued + int(lifetime.total_seconds()),
-        }
-        return self.jwt.encode(claims, self.secret, algorithm=self.algorithm, headers={"typ": kind})
+        claims = Claims(
+            iss=self.issuer,
+            aud=self.issuer,
+            sub=str(user_id),
+            jti=secrets.token_urlsafe(12),
+            iat=issued,
+            exp=issued + int(lifetime.total_seconds()),
+            sid=sid,
+            gen=gen,
+            state=state,
+        )
+        return self._sign(kind, to_builtins(claims), self.secret)
 
-    def read(self, kind: str, token: str) -> Claims:
-        """The claims of a valid token of that kind. Raises InvalidTokenError."""
+    def read(self, kind: str, token: str, *, expired_too: bool = False) -> Claims:
+        """The claims of a token of that kind, which is valid, or was. Raises InvalidTokenError."""
+        key = self.keys[kind].get(token.partition(".")[0])
+        if key is None:
+            raise InvalidTokenError
         try:
-            decoded = self.jwt.decode_complete(
+            payload = self.jwt.decode(
                 token,
-                self.secret,
+                key,
                 algorithms=[self.algorithm],
                 issuer=self.issuer,
                 audience=self.issuer,
                 leeway=LEEWAY_SECONDS,
-                options={"require": ["exp", "iat", "iss", "aud", "sub"], "strict_aud": True},
+                options={"require": REQUIRED, "strict_aud": True, "verify_exp": not expired_too},
             )
-            if decoded["header"].get("typ") != kind:
-                raise InvalidTokenError
-            return convert(decoded["payload"], Claims)
+            return convert(payload, Claims)
         except (jwt.InvalidTokenError, ValueError) as error:
             raise InvalidTokenError from error
+
+    def _sign(self, kind: str, claims: dict[str, object], key: str) -> str:
+        return self.jwt.encode(claims, key, algorithm=self.algorithm, headers={"typ": kind, "kid": fingerprint(key)})
+
+
+def fingerprint(text: str) -> str:
+    """A short digest that tells two texts apart and gives neither away: 64 bits of SHA-256, in hexadecimal."""
+    return sha256(text.encode()).hexdigest()[:16]

@@ -3,9 +3,12 @@
 import os
 import secrets
 from collections.abc import Mapping
+from email.headerregistry import Address
+from email.utils import getaddresses
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from dotenv import dotenv_values
@@ -17,7 +20,7 @@ DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
 KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
 FEWEST_CHARACTERS = 10
-LISTS = ("CORS_ORIGINS",)
+LISTS = ("CORS_ORIGINS", "TRUSTED_PROXIES")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -33,7 +36,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     secret_key: str
     database_url: str = DEFAULT_DATABASE_URL
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    secret_key_previous: str = ""
     access_token_expire_minutes: Positive = 30
+    refresh_token_idle_days: Positive = 14
+    refresh_token_absolute_days: Positive = 90
+    registration: Literal["open", "closed"] = "open"
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: Port = 8000
@@ -41,12 +48,28 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     cors_origins: tuple[str, ...] = ()
     public_url: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    rate_limit_storage: str = ""
+    password_min_length: Annotated[int, Meta(ge=1, le=256)] | None = None
+    smtp_url: str = ""
+    mail_from: str = "Backend API <no-reply@localhost>"
+    mail_dir: str = "outbox"
+    jobs_in_process: bool = True
     metrics: bool = False
+    prometheus_multiproc_dir: str = ""
+    """Where several workers put what they count for METRICS; `python -m app` makes it."""
 
     def __post_init__(self) -> None:
         check_secret(self.secret_key, self.algorithm, production=self.production)
+        if self.secret_key_previous:
+            check_secret(self.secret_key_previous, self.algorithm, production=False)
         check_origins(self.cors_origins, production=self.production)
         check_database_url(self.database_url)
+        check_networks(self.trusted_proxies)
+        check_rate_limit_storage(self.rate_limit_storage)
+        mailbox(self.mail_from)
+        if self.smtp_url:
+            smtp_server(self.smtp_url)
         if self.public_url and urlsplit(self.public_url).scheme not in {"http", "https"}:
             raise SettingsError("PUBLIC_URL must start with http:// or https://")
 
@@ -54,6 +77,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def production(self) -> bool:
         """Whether the strict rules of a public service apply."""
         return self.environment == "production"
+
+    @property
+    def least_password_length(self) -> int:
+        """How many characters a password must have: as set, else 12 in production and 1 in development."""
+        return self.password_min_length or (12 if self.production else 1)
 
     @property
     def url(self) -> str:
@@ -126,6 +154,28 @@ def check_origins(origins: tuple[str, ...], *, production: bool) -> None:
             raise SettingsError(f"CORS_ORIGINS: {origin} is not an origin such as https://app.example.org")
 
 
+def check_networks(networks: tuple[str, ...]) -> None:
+    """Refuse what is neither an address nor a network of them."""
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise SettingsError(f"TRUSTED_PROXIES: {network} is no address or network such as 10.0.0.0/8") from None
+
+
+def check_rate_limit_storage(url: str) -> None:
+    """Refuse what is no Redis or Valkey; empty, each process counts for itself."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"redis", "rediss", "valkey", "valkeys"} and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if url and not known:
+        raise SettingsError(
+            "RATE_LIMIT_STORAGE must be redis://host:6379/0 or valkey://..., with TLS rediss:// or valkeys://"
+        )
+
+
 def check_database_url(url: str) -> None:
     """Refuse a database that is neither PostgreSQL nor an SQLite file."""
     scheme, separator, rest = url.partition("://")
@@ -133,3 +183,56 @@ def check_database_url(url: str) -> None:
     sqlite = scheme in {"sqlite", "sqlite+aiosqlite"} and rest.startswith("/") and rest.strip("/:")
     if not separator or not (postgresql or sqlite):
         raise SettingsError("DATABASE_URL must be postgresql://user:password@host/name or sqlite:///file")
+
+
+class SmtpServer(Struct, frozen=True):
+    """Where mail goes out; `tls` is from the start, `start_tls` later: True requires it, None takes what is offered."""
+
+    host: str
+    port: int
+    username: str
+    password: str
+    tls: bool
+    start_tls: bool | None
+
+
+def smtp_server(url: str) -> SmtpServer:
+    """The server of SMTP_URL. Raises SettingsError, which doesn't repeat the URL: there may be a password in it.
+
+    STARTTLS is required unless the server is on this machine, so that nobody between can keep things in the clear.
+    """
+    try:
+        parts = urlsplit(url)
+        host, username, password = (unquote(part or "") for part in (parts.hostname, parts.username, parts.password))
+        tls = parts.scheme == "smtps"
+        start_tls = False if tls else None if is_loopback(host) else True
+        if parts.query:
+            start_tls = {"starttls=required": True, "starttls=auto": None, "starttls=never": False}[parts.query]
+        whole = parts.scheme in {"smtp", "smtps"} and host and parts.path in {"", "/"} and not parts.fragment
+        if whole and bool(username) == bool(password) and not (tls and parts.query):
+            return SmtpServer(host, parts.port or (465 if tls else 587), username, password, tls, start_tls)
+    except (ValueError, KeyError):
+        pass
+    raise SettingsError(
+        "SMTP_URL must be smtp://user:password@host:587, or smtps:// for TLS from the start, with special characters "
+        "percent-encoded; smtp:// may end in ?starttls=required, auto or never"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def mailbox(text: str) -> Address:
+    """One address, with or without a name: `Name <user@host>` (RFC 5322). Raises SettingsError."""
+    addresses = getaddresses([text])
+    if len(addresses) == 1 and text.isprintable():
+        name, address = addresses[0]
+        username, _, domain = address.rpartition("@")
+        if username and domain and " " not in address:
+            return Address(name, username, domain)
+    raise SettingsError("MAIL_FROM must be an address such as Backend API <no-reply@example.org>")

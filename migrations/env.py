@@ -10,15 +10,12 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.schema import SchemaItem
 
-from app.auth.models import LoginSession
+import app.main  # noqa: F401 - imports every model, and with it puts its table into the metadata
 from app.db import Base, driver_url, sqlite_engine
-from app.items.models import Item
 from app.settings import SettingsError, database_url
-from app.users.models import User
 
-# Importing the models is what puts their tables into the metadata.
-MODELS = (User, LoginSession, Item)
 # Any number that no other program takes on the same server.
 ADVISORY_LOCK = 5_418_290_117
 SQLITE_WAIT_MS = 60_000
@@ -27,6 +24,12 @@ SQLITE_WAIT_MS = 60_000
 def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
     """Write times as the plain type of the database, so that a revision imports nothing of a library."""
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, DateTimeUTC) else False
+
+
+def include_object(item: SchemaItem, *_: object) -> bool:
+    """Pass over what the models have for another kind of database only (`info={"only": "postgresql"}`)."""
+    dialect = context.get_context().dialect.name
+    return bool(item.info.get("only", dialect) == dialect)
 
 
 def migrate(connection: Connection) -> None:
@@ -40,6 +43,7 @@ def migrate(connection: Connection) -> None:
         compare_type=True,
         compare_server_default=False,
         render_item=render_item,
+        include_object=include_object,
         render_as_batch=connection.dialect.name == "sqlite",
         transactional_ddl=True,
     )

@@ -1,22 +1,52 @@
-"""The OAuth2 endpoints."""
+"""The OAuth2 endpoints, and the caller's sessions and password."""
 
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-from litestar import Controller, Request, Response, post
+from litestar import Controller, Request, Response, delete, get, post, put
+from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
-from litestar.params import SkipValidation
+from litestar.params import FromPath, JSONBody, SkipValidation
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.guard import PUBLIC
-from app.auth.schemas import Token, TokenRequest
+from app.auth.credentials import RESET_MAIL, CredentialService
+from app.auth.guard import PUBLIC, SignedInRequest
+from app.auth.schemas import (
+    Accepted,
+    PasswordChange,
+    PasswordReset,
+    PasswordResetRequest,
+    RevocationRequest,
+    ServerMetadata,
+    SessionId,
+    SessionRead,
+    Token,
+    TokenRequest,
+)
 from app.auth.service import AuthService
+from app.auth.sessions import SessionService
+from app.db import after_commit
 from app.errors import OAuthError, UnsupportedMediaType
-from app.requests import LENIENT
+from app.jobs import enqueue
+from app.limits import (
+    PASSWORD_RESETS,
+    PASSWORD_RESETS_PER_NETWORK,
+    Limits,
+    calling_client,
+    client_address,
+    client_network,
+)
+from app.logs import security_event
+from app.requests import LENIENT, Session
+from app.users.service import name_key, normalise_email
 
 Auth = NamedDependency[SkipValidation[AuthService]]
+Credentials = NamedDependency[SkipValidation[CredentialService]]
 Form = NamedDependency[SkipValidation[dict[str, str]]]
+RateLimits = NamedDependency[SkipValidation[Limits]]
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+MAX_FORM_BYTES = 16 * 1024
 
 
 class UnsupportedGrantType(OAuthError):
@@ -47,18 +77,15 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     return form
 
 
-def token_request(form: dict[str, str]) -> TokenRequest:
-    """The form as a password grant. Raises OAuthError."""
-    if form.get("grant_type", "password") != "password":
-        raise UnsupportedGrantType
-    for name in ("username", "password"):
-        if name not in form:
-            raise OAuthError(f"{name} is required")
-    return msgspec.convert(form, TokenRequest)
+def required(form: dict[str, str], name: str) -> str:
+    """A parameter that must be there. Raises OAuthError."""
+    if name not in form:
+        raise OAuthError(f"{name} is required")
+    return form[name]
 
 
-class AuthController(Controller):
-    """Logging in."""
+class OAuthController(Controller):
+    """The endpoints of an OAuth2 server, which ordinary client libraries speak to."""
 
     tags = ["Authentication"]
 
@@ -67,10 +94,114 @@ class AuthController(Controller):
         status_code=200,
         opt={**PUBLIC, **LENIENT, "form": TokenRequest},
         dependencies={"form": Provide(read_form)},
-        request_max_body_size=16 * 1024,
-        summary="Log in",
+        request_max_body_size=MAX_FORM_BYTES,
+        summary="Log in, or refresh a login",
     )
-    async def login(self, auth: Auth, form: Form) -> Response[Token]:
-        """Exchange a username or e-mail address and a password for an access token (RFC 6749, section 4.3)."""
-        data = token_request(form)
-        return Response(await auth.login(data.username, data.password), headers=NO_STORE)
+    async def login(self, request: Request[Any, Any, Any], auth: Auth, form: Form) -> Response[Token]:
+        """Exchange name and password, or a refresh token, for a pair of tokens (RFC 6749, sections 4.3 and 6).
+
+        A refresh token works once. The one before again within ten seconds is taken for the retry of a lost answer; an
+        older one ends the session.
+        """
+        client = calling_client(request)
+        match form.get("grant_type", "password"):
+            case "password":
+                token = await auth.login(required(form, "username"), required(form, "password"), client)
+            case "refresh_token":
+                token = await auth.refresh(required(form, "refresh_token"), client)
+            case _:
+                raise UnsupportedGrantType
+        return Response(token, headers=NO_STORE)
+
+    @post(
+        "/revoke",
+        status_code=200,
+        opt={**PUBLIC, **LENIENT, "form": RevocationRequest},
+        dependencies={"form": Provide(read_form)},
+        request_max_body_size=MAX_FORM_BYTES,
+        summary="Log out",
+    )
+    async def revoke(self, request: Request[Any, Any, Any], auth: Auth, form: Form) -> None:
+        """End the session of an access or a refresh token (RFC 7009); unknown tokens are fine too."""
+        await auth.revoke(required(form, "token"), calling_client(request))
+
+    @get("/.well-known/oauth-authorization-server", opt={**PUBLIC, **LENIENT}, summary="Read the server's metadata")
+    async def server_metadata(self, state: State) -> ServerMetadata:
+        """What a client library needs to know (RFC 8414)."""
+        url = state.tokens.issuer
+        return ServerMetadata(
+            issuer=url,
+            token_endpoint=f"{url}/token",
+            revocation_endpoint=f"{url}/revoke",
+            grant_types_supported=["password", "refresh_token"],
+            response_types_supported=[],
+            token_endpoint_auth_methods_supported=["none"],
+            revocation_endpoint_auth_methods_supported=["none"],
+            service_documentation=f"{url}/docs",
+        )
+
+
+class CredentialController(Controller):
+    """The caller's sessions and password."""
+
+    tags = ["Authentication"]
+
+    @get("/users/me/sessions", summary="List your sessions")
+    async def list_sessions(self, request: SignedInRequest, session: Session) -> list[SessionRead]:
+        """Where you are signed in, the latest used first."""
+        return await SessionService(session).all(request.user.id, request.user.session_id)
+
+    @delete("/users/me/sessions/{session_id:int}", summary="End a session")
+    async def end_session(
+        self, request: SignedInRequest, transaction: Session, session_id: FromPath[SessionId]
+    ) -> None:
+        """Sign out elsewhere, or here; the session's access tokens fail from now on."""
+        await SessionService(transaction).end(request.user.id, session_id)
+        note(request, transaction, "session_ended", ended_id=session_id)
+
+    @delete("/users/me/sessions", summary="End all other sessions")
+    async def end_other_sessions(self, request: SignedInRequest, transaction: Session) -> None:
+        """Sign out everywhere but here."""
+        count = await SessionService(transaction).end_others(request.user.id, request.user.session_id)
+        note(request, transaction, "other_sessions_ended", count=count)
+
+    @put("/users/me/password", status_code=204, summary="Change your password")
+    async def change_password(
+        self, request: SignedInRequest, credentials: Credentials, data: JSONBody[PasswordChange]
+    ) -> None:
+        """Needs the current password. Every other session ends, and a mail tells you."""
+        await credentials.change(
+            request.user.id,
+            data.current_password,
+            data.new_password,
+            keep_session=request.user.session_id,
+            client=calling_client(request),
+        )
+
+    @post("/password-reset", status_code=202, opt=PUBLIC, summary="Ask for a new password")
+    async def request_password_reset(
+        self,
+        request: Request[Any, Any, Any],
+        limits: RateLimits,
+        transaction: Session,
+        data: JSONBody[PasswordResetRequest],
+    ) -> Accepted:
+        """Mails a token that works once, for 10 minutes. The answer is the same whether the account exists or not."""
+        email = normalise_email(data.email)
+        await limits.hit(PASSWORD_RESETS_PER_NETWORK, client_network(request))
+        await limits.hit(PASSWORD_RESETS, name_key(email))
+        await enqueue(transaction, RESET_MAIL, {"email": email})
+        return Accepted()
+
+    @post("/password-reset/confirm", status_code=204, opt=PUBLIC, summary="Set a new password")
+    async def reset_password(
+        self, request: Request[Any, Any, Any], credentials: Credentials, data: JSONBody[PasswordReset]
+    ) -> None:
+        """Takes the token from the mail. Every session ends."""
+        await credentials.reset(data.token, data.new_password, calling_client(request))
+
+
+def note(request: SignedInRequest, session: AsyncSession, event: str, **fields: int) -> None:
+    """Log a security event of the caller's, once the transaction has committed."""
+    who = {"user_id": request.user.id, "session_id": request.user.session_id}
+    after_commit(session, partial(security_event, event, address=client_address(request), **who, **fields))

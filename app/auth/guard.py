@@ -1,22 +1,25 @@
 """The guard on every route that isn't marked public: Litestar's JWT OAuth2 guard, with its holes closed."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.middleware.authentication import AuthenticationResult
 from litestar.security.jwt import JWTCookieAuthenticationMiddleware, OAuth2PasswordBearerAuth
 from msgspec import Struct
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth.models import LoginSession
 from app.db import Database, now
-from app.errors import Unauthorized
+from app.errors import Forbidden, Unauthorized
 from app.security import ACCESS, Claims, InvalidTokenError, Tokens
 from app.users.models import User
 
+log = structlog.get_logger()
 PUBLIC = {"exclude_from_auth": True}
 """The opt of a handler that answers whoever asks."""
 
@@ -32,6 +35,7 @@ class SignedIn(Struct, frozen=True):
     email_verified: bool
     created_at: datetime
     session_id: int
+    last_used_at: datetime
 
 
 SignedInRequest = Request[SignedIn, Claims, Any]
@@ -47,6 +51,7 @@ SIGNED_IN = (
         User.email_verified,
         User.created_at,
         LoginSession.id,
+        LoginSession.last_used_at,
     )
     .join(LoginSession, LoginSession.user_id == User.id)
     .where(
@@ -56,6 +61,13 @@ SIGNED_IN = (
         User.is_active,
     )
 )
+USED = (
+    update(LoginSession)
+    .where(LoginSession.id == bindparam("session_id"), LoginSession.last_used_at <= bindparam("minute_ago"))
+    .values(last_used_at=bindparam("now"))
+    .returning(LoginSession.id)
+)
+MINUTE = timedelta(minutes=1)
 
 
 class NotAuthenticated(Unauthorized):
@@ -75,6 +87,18 @@ class InvalidCredentials(Unauthorized):
     def __init__(self) -> None:
         challenge = 'Bearer error="invalid_token", error_description="The access token is invalid, expired or revoked"'
         super().__init__(headers={"WWW-Authenticate": challenge})
+
+
+class SuperuserOnly(Forbidden):
+    """The caller has no superuser's rights."""
+
+    detail = "Only superusers may do this"
+
+
+def require_superuser(request: SignedInRequest) -> None:
+    """Raises SuperuserOnly; the rights are those of this moment, since the guard has just read them."""
+    if not request.user.is_superuser:
+        raise SuperuserOnly
 
 
 class Guard(JWTCookieAuthenticationMiddleware):
@@ -108,9 +132,22 @@ def bearer_token(authorization: Sequence[str]) -> str:
 async def signed_in(claims: Claims, connection: ASGIConnection[Any, Any, Any, Any]) -> SignedIn | None:
     """The user of a token, when its session has not ended and the user is active."""
     database: Database = connection.app.state.database
-    parameters = {"session_id": claims.sid, "user_id": int(claims.sub), "now": now()}
-    rows = await database.fetch(SIGNED_IN, parameters)
-    return SignedIn(*rows[0]) if rows else None
+    moment = now()
+    rows = await database.fetch(SIGNED_IN, {"session_id": claims.sid, "user_id": claims.user_id, "now": moment})
+    if not rows:
+        return None
+    user = SignedIn(*rows[0])
+    if user.last_used_at <= moment - MINUTE:
+        await note_use(database, user.session_id, moment)
+    return user
+
+
+async def note_use(database: Database, session_id: int, moment: datetime) -> None:
+    """Write down that the session is in use, at most once a minute; a request never fails for it."""
+    try:
+        await database.fetch(USED, {"session_id": session_id, "now": moment, "minute_ago": moment - MINUTE})
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("session use not noted", cause=type(error).__name__)
 
 
 def create_guard(secret: str, algorithm: str) -> OAuth2PasswordBearerAuth[SignedIn, Any]:

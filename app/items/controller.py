@@ -1,17 +1,24 @@
 """The routes of items."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from litestar import Controller, Response, get, post
+from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from app.auth.guard import SignedInRequest
-from app.conditional import entity_tag, is_unchanged
-from app.items.schemas import Id, ItemCreate, ItemRead
-from app.items.service import ItemService
+from app.conditional import TAGGED, UNCHANGED, IfMatch, IfNoneMatch, entity_tag, expected_versions, is_unchanged
+from app.docs import raises
+from app.errors import PreconditionFailed
+from app.idempotency import RequestInProgress, idempotent
+from app.items.schemas import Id, ItemCreate, ItemRead, ItemUpdate
+from app.items.service import ItemNotFound, ItemService, NotYourItem
+from app.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.requests import Session
 
-Limit = Annotated[int, QueryParameter(ge=1, le=100, description="The most items that the answer holds.")]
+Sort = Annotated[
+    Literal["id", "-id", "updated_at", "-updated_at", "title", "-title"],
+    QueryParameter(description="The order, `-` for descending: titles by code point, what is equal by id."),
+]
 
 
 class ItemController(Controller):
@@ -20,7 +27,8 @@ class ItemController(Controller):
     path = "/items"
     tags = ["Items"]
 
-    @post("/", summary="Create an item")
+    @post("/", summary="Create an item", responses=raises(RequestInProgress), response_headers=TAGGED)
+    @idempotent
     async def create_item(
         self, request: SignedInRequest, transaction: Session, data: JSONBody[ItemCreate]
     ) -> Response[ItemRead]:
@@ -28,18 +36,60 @@ class ItemController(Controller):
         item, version = await ItemService(transaction).create(request.user.id, data)
         return Response(item, headers={"Location": f"/items/{item.id}", "ETag": entity_tag(version)})
 
-    @get("/", summary="List your items")
-    async def list_items(self, request: SignedInRequest, session: Session, limit: Limit = 50) -> list[ItemRead]:
-        """The caller's items, newest first."""
-        return await ItemService(session).page(request.user.id, limit)
+    @get("/", summary="List your items", response_headers=PAGE_HEADERS)
+    async def list_items(
+        self,
+        request: SignedInRequest,
+        session: Session,
+        *,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+        sort: Sort = "-id",
+        q: Search = None,
+        count: Count = False,
+    ) -> Response[list[ItemRead]]:
+        """The caller's items, newest first, in pages: each names the next one in its `Link` header."""
+        query = page_query(request, limit=limit, cursor=cursor, sort=sort, q=q, count=count)
+        return page_response(request, query, await ItemService(session).page(request.user.id, query))
 
-    @get("/{item_id:int}", summary="Read an item")
+    @get(
+        "/{item_id:int}",
+        summary="Read an item",
+        responses=raises(NotYourItem, ItemNotFound) | UNCHANGED,
+        response_headers=TAGGED,
+    )
     async def read_item(
-        self, request: SignedInRequest, session: Session, item_id: FromPath[Id]
+        self, request: SignedInRequest, session: Session, item_id: FromPath[Id], if_none_match: IfNoneMatch = None
     ) -> Response[ItemRead | None]:
-        """One item of the caller's; 304 when the client's copy, by its If-None-Match, is current."""
+        """One item of the caller's."""
         item, version = await ItemService(session).read(request.user.id, item_id)
         headers = {"ETag": entity_tag(version)}
-        if is_unchanged(request, headers["ETag"]):
+        if is_unchanged(if_none_match, version):
             return Response(None, status_code=304, headers=headers)
         return Response(item, headers=headers)
+
+    @patch(
+        "/{item_id:int}",
+        summary="Change an item",
+        responses=raises(NotYourItem, ItemNotFound, PreconditionFailed),
+        response_headers=TAGGED,
+    )
+    async def update_item(
+        self,
+        request: SignedInRequest,
+        transaction: Session,
+        item_id: FromPath[Id],
+        data: JSONBody[ItemUpdate],
+        if_match: IfMatch = None,
+    ) -> Response[ItemRead]:
+        """Change what is given of an item. Of two who send the same `If-Match`, one wins; without it, the last one."""
+        versions = expected_versions(if_match)
+        item, version = await ItemService(transaction).update(request.user.id, item_id, data, versions)
+        return Response(item, headers={"ETag": entity_tag(version)})
+
+    @delete("/{item_id:int}", summary="Delete an item", responses=raises(NotYourItem, ItemNotFound, PreconditionFailed))
+    async def delete_item(
+        self, request: SignedInRequest, transaction: Session, item_id: FromPath[Id], if_match: IfMatch = None
+    ) -> None:
+        """Delete an item."""
+        await ItemService(transaction).delete(request.user.id, item_id, expected_versions(if_match))

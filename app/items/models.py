@@ -1,24 +1,38 @@
 """The table of items."""
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import Index, String, Text
 from sqlalchemy.orm import Mapped, backref, mapped_column, relationship
 
-from app.db import Base, PrimaryKey, Timestamps
+from app.owned import Owned
 from app.users.models import User
 
+# By code point on every PostgreSQL, whatever its locale, as on SQLite.
+Title = String(200).with_variant(String(200, collation="C"), "postgresql")
 
-class Item(Timestamps, Base):
+
+class Item(Owned):
     """Something that one user owns."""
 
     __tablename__ = "items"
-    # The list of one owner, newest first, is read from this index alone; it also serves the foreign key.
-    __table_args__ = (Index(None, "owner_id", "id"), Base.__table_args__)
+    __table_args__ = (
+        # One for each order of an owner's list; they also serve the foreign key.
+        Index(None, "owner_id", "id"),
+        Index(None, "owner_id", "updated_at", "id"),
+        Index(None, "owner_id", "title", "id"),
+        # Of the text's trigrams; SQLite has nothing like it, and looks at each of an owner's rows.
+        Index(
+            None,
+            "search_text",
+            postgresql_using="gin",
+            postgresql_ops={"search_text": "gin_trgm_ops"},
+            info={"only": "postgresql"},
+        ),
+        Owned.__table_args__,
+    )
 
-    id: Mapped[PrimaryKey]
-    title: Mapped[str] = mapped_column(String(200))
+    title: Mapped[str] = mapped_column(Title)
     description: Mapped[str | None] = mapped_column(String(10_000))
-    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
-    version: Mapped[int] = mapped_column(default=1)
+    search_text: Mapped[str] = mapped_column(Text)
 
     # No lazy loading: a query that isn't written down is an error, and so is one that forgets its owner.
     owner: Mapped[User] = relationship(lazy="raise", backref=backref("items", lazy="raise", passive_deletes=True))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
 Title = Annotated[
@@ -21,6 +21,13 @@ class ItemCreate(Struct, forbid_unknown_fields=True):
 
     title: Title
     description: Description | None = None
+
+
+class ItemUpdate(Struct, forbid_unknown_fields=True):
+    """What changes about an item: absent fields keep their value, and `null` clears the description."""
+
+    title: Title | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
 
 
 class ItemRead(Struct):

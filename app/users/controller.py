@@ -1,37 +1,86 @@
 """The routes of accounts."""
 
-from litestar import Controller, Response, get, post
+from litestar import Controller, Response, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, SkipValidation
+from litestar.params import FromPath, JSONBody, SkipValidation
 
-from app.auth.guard import PUBLIC, SignedIn, SignedInRequest
-from app.requests import Session
-from app.security import Passwords
+from app.auth.guard import PUBLIC, SignedIn, SignedInRequest, require_superuser
+from app.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Limits, calling_client, client_network
 from app.users.models import User
-from app.users.schemas import UserCreate, UserRead
-from app.users.service import UserService
+from app.users.schemas import Accepted, EmailVerification, Id, RightsUpdate, UserCreate, UserRead, UserUpdate
+from app.users.service import UserService, name_key
 
-Hasher = NamedDependency[SkipValidation[Passwords]]
+Users = NamedDependency[SkipValidation[UserService]]
+RateLimits = NamedDependency[SkipValidation[Limits]]
 
 
 class UserController(Controller):
-    """Registration and the caller's own account."""
+    """Registration, and the caller's own account."""
 
     path = "/users"
     tags = ["Users"]
 
     @post("/", opt=PUBLIC, summary="Register")
-    async def create_user(
-        self, transaction: Session, passwords: Hasher, data: JSONBody[UserCreate]
-    ) -> Response[UserRead]:
+    async def create_user(self, users: Users, data: JSONBody[UserCreate]) -> Response[UserRead]:
         """Open an account. Username and e-mail address must be free, in any case."""
-        user = await UserService(transaction, passwords).register(data)
+        user = await users.register(data)
         return Response(to_read(user), headers={"Location": f"/users/{user.id}"})
 
     @get("/me", summary="Read your account")
     async def read_me(self, request: SignedInRequest) -> UserRead:
         """The account that the access token belongs to."""
         return to_read(request.user)
+
+    @patch("/me", summary="Change your account")
+    async def update_me(self, request: SignedInRequest, users: Users, data: JSONBody[UserUpdate]) -> UserRead:
+        """Absent fields keep their value. A new e-mail address needs the current password, and is told by mail."""
+        return to_read(await users.update(request.user.id, data, calling_client(request)))
+
+    @delete("/me", summary="Delete your account")
+    async def delete_me(self, request: SignedInRequest, users: Users) -> None:
+        """Your account, its items and its sessions are gone."""
+        await users.delete(request.user.id, by=request.user.id)
+
+    @get("/{user_id:int}", summary="Read an account")
+    async def read_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> UserRead:
+        """For superusers, and for everybody their own."""
+        if user_id != request.user.id:
+            require_superuser(request)
+        return to_read(await users.get(user_id))
+
+    @patch("/{user_id:int}", summary="Change an account's rights")
+    async def update_user(
+        self, request: SignedInRequest, users: Users, user_id: FromPath[Id], data: JSONBody[RightsUpdate]
+    ) -> UserRead:
+        """For superusers: disable, enable, promote or demote. The last superuser stays one."""
+        require_superuser(request)
+        return to_read(await users.set_rights(user_id, data, by=request.user.id))
+
+    @delete("/{user_id:int}", summary="Delete an account")
+    async def delete_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> None:
+        """For superusers: the account, its items and its sessions are gone. The last superuser stays."""
+        require_superuser(request)
+        await users.delete(user_id, by=request.user.id)
+
+
+class VerificationController(Controller):
+    """Proving that an e-mail address is one's own."""
+
+    path = "/email-verification"
+    tags = ["Authentication"]
+
+    @post("/", status_code=202, summary="Have the verification mail sent again")
+    async def send_verification(self, request: SignedInRequest, users: Users, limits: RateLimits) -> Accepted:
+        """Mails a token that works once, for 24 hours."""
+        await limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, client_network(request))
+        await limits.hit(EMAIL_VERIFICATIONS, name_key(request.user.email))
+        await users.send_verification(request.user.id)
+        return Accepted()
+
+    @post("/confirm", status_code=204, opt=PUBLIC, summary="Verify your e-mail address")
+    async def verify_email(self, users: Users, data: JSONBody[EmailVerification]) -> None:
+        """Takes the token from the mail."""
+        await users.verify_email(data.token)
 
 
 def to_read(user: User | SignedIn) -> UserRead:

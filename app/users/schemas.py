@@ -1,9 +1,9 @@
 """Accounts on the wire."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
 
@@ -12,6 +12,7 @@ Username = Annotated[
     Meta(
         min_length=1,
         max_length=64,
+        extra={"form": "letters, digits, dot, underscore, hyphen; a letter or digit first"},
         # The look-ahead refuses the newline that `$` would let pass.
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)",
         description="Letters, digits, dot, underscore and hyphen, starting with a letter or digit; unique in any case.",
@@ -60,3 +61,30 @@ class UserRead(Struct):
     is_superuser: bool
     email_verified: bool
     created_at: datetime
+
+
+class UserUpdate(Struct, forbid_unknown_fields=True):
+    """What a person changes of their account; absent fields keep their value."""
+
+    username: Username | UnsetType = UNSET
+    email: Email | UnsetType = UNSET
+    current_password: Annotated[str, Meta(max_length=256, description="Needed for a new e-mail address.")] = ""
+
+
+class RightsUpdate(Struct, forbid_unknown_fields=True):
+    """What a superuser changes of an account; absent fields keep their value."""
+
+    is_active: bool | UnsetType = UNSET
+    is_superuser: bool | UnsetType = UNSET
+
+
+class EmailVerification(Struct, forbid_unknown_fields=True):
+    """The token from the mail."""
+
+    token: Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00]*$", examples=["eyJhbGciOi..."])]
+
+
+class Accepted(Struct):
+    """The mail is on its way."""
+
+    status: Literal["accepted"] = "accepted"

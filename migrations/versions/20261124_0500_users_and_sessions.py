@@ -40,12 +40,18 @@ def upgrade() -> None:
         "sessions",
         sa.Column("id", BIG_INT, autoincrement=False, nullable=False),
         sa.Column("user_id", BIG_INT, nullable=False),
+        sa.Column("device", sa.String(256), nullable=False),
+        sa.Column("address", sa.String(64), nullable=False),
+        sa.Column("generation", BIG_INT, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("refreshed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_sessions"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_sessions_user_id_users", ondelete="CASCADE"),
     )
     op.create_index("ix_sessions_user_id", "sessions", ["user_id"])
+    op.create_index("ix_sessions_expires_at", "sessions", ["expires_at"])
 
 
 def downgrade() -> None:

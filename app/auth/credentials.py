@@ -1,0 +1,73 @@
+"""Changing a password, and setting a new one after it was forgotten."""
+
+from datetime import timedelta
+
+from sqlalchemy import select, update
+
+from app.auth.models import LoginSession
+from app.auth.service import end_sessions
+from app.db import Database
+from app.errors import BadRequest
+from app.jobs import enqueue
+from app.limits import Client
+from app.logs import security_event
+from app.security import RESET, InvalidTokenError, fingerprint
+from app.users.models import User
+from app.users.service import UserService, WrongPassword
+
+RESET_LIFETIME = timedelta(minutes=10)
+RESET_MAIL = "password_reset_mail"
+CHANGED_MAIL = "password_changed_mail"
+
+CREDENTIALS = select(User.id, User.username, User.email, User.hashed_password)
+
+
+class InvalidResetToken(BadRequest):
+    """The token is forged, used or too old, or the password has been changed since it was mailed."""
+
+    detail = "The token is invalid, expired or used"
+
+
+class CredentialService:
+    """Sets passwords; it opens its own transactions, since no hash may be computed inside one."""
+
+    def __init__(self, users: UserService) -> None:
+        self.users = users
+        self.database = users.database
+        self.passwords = users.passwords
+        self.tokens = users.tokens
+        self.policy = users.policy
+
+    async def change(self, user_id: int, current: str, new: str, *, keep_session: int, client: Client) -> None:
+        """Set a new password and end every other session. Raises WrongPassword, TooManyRequests, InvalidFields."""
+        user = await self.users.check_password(user_id, current, client)
+        self.policy.check(new, username=user.username, email=user.email, pointer="/new_password")
+        if not await self._set(user_id, user.hashed_password, new, keep_session=keep_session):
+            raise WrongPassword  # somebody else has just changed it
+        security_event("password_changed", user_id=user_id, session_id=keep_session, address=client.address)
+
+    async def reset(self, token: str, new: str, client: Client) -> None:
+        """Set a new password by a mailed token, and end every session. Raises InvalidResetToken and InvalidFields."""
+        try:
+            claims = self.tokens.read(RESET, token)
+        except InvalidTokenError:
+            raise InvalidResetToken from None
+        rows = await self.database.fetch(CREDENTIALS.where(User.id == claims.user_id, User.is_active), {})
+        if not rows or fingerprint(rows[0].hashed_password) != claims.state:
+            raise InvalidResetToken
+        self.policy.check(new, username=rows[0].username, email=rows[0].email, pointer="/new_password")
+        if not await self._set(claims.user_id, rows[0].hashed_password, new, keep_session=0):
+            raise InvalidResetToken
+        security_event("password_reset", user_id=claims.user_id, address=client.address)
+
+    async def _set(self, user_id: int, old_hash: str, new: str, *, keep_session: int) -> bool:
+        """Replace that very hash: of two at once, one finds it there still."""
+        hashed = await self.passwords.hash(new)
+        unchanged = (User.id == user_id) & (User.hashed_password == old_hash)
+        replace = update(User).where(unchanged).values(hashed_password=hashed).returning(User.id)
+        async with self.database.transaction() as session:
+            if not (await session.execute(replace)).first():
+                return False
+            await end_sessions(session, (LoginSession.user_id == user_id) & (LoginSession.id != keep_session))
+            await enqueue(session, CHANGED_MAIL, {"user_id": user_id})
+        return True

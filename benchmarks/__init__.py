@@ -1,0 +1,1 @@
+"""The project measured against its peers, and what it costs: `python -m benchmarks --help`."""

@@ -1,0 +1,53 @@
+"""The command line of the benchmarks."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from benchmarks import hosting, lists, logins, report, routes
+from benchmarks.database import postgres
+from benchmarks.load import Plan, require_wrk
+from benchmarks.report import Table
+from benchmarks.servers import Failed
+
+MEASUREMENTS: dict[str, Callable[[Plan], list[Table]]] = {
+    "routes": routes.routes,
+    "logins": logins.logins,
+    "beside": logins.beside,
+    "depth": lists.depth,
+    "size": lists.size,
+    "startup": hosting.startup,
+    "workers": hosting.workers,
+    "servers": hosting.hosts,
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=report.__doc__)
+    parser.add_argument("what", nargs="?", default="all", choices=["all", *MEASUREMENTS])
+    parser.add_argument("--rounds", type=int, default=3, help="how often each server is measured (3)")
+    parser.add_argument("--seconds", type=int, default=5, help="how long each load lasts (5)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Take the measurements that were asked for; only all of them together are written to the results."""
+    chosen = arguments()
+    require_wrk()
+    names = list(MEASUREMENTS) if chosen.what == "all" else [chosen.what]
+    tables = []
+    try:
+        with postgres() as server:
+            plan = Plan(server, chosen.rounds, chosen.seconds)
+            for name in names:
+                for table in MEASUREMENTS[name](plan):
+                    print(table, flush=True)
+                    tables.append(table)
+    except Failed as failure:
+        sys.exit(f"The run failed: {failure}")
+    if chosen.what == "all":
+        report.write(tables)
+
+
+if __name__ == "__main__":
+    main()

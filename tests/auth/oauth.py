@@ -1,0 +1,74 @@
+"""Sessions and their tokens, as a client of the OAuth endpoints handles them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from httpx import ASGITransport, AsyncClient, Response
+from litestar import Litestar
+from msgspec import to_builtins
+from sqlalchemy import Row, Select
+from sqlalchemy.sql.dml import UpdateBase
+
+from app.db import Database
+from app.limits import Client
+from tests.factories import add_user, auth_service
+
+Pair = dict[str, Any]
+"""The answer of the token endpoint."""
+
+
+async def open_session(app: Litestar, user_id: int, *, address: str = "192.0.2.1", device: str = "tests") -> Pair:
+    """One more session of a user, without the request and the hash of a login."""
+    pair: Pair = to_builtins(await auth_service(app).open_session(user_id, Client(address, address, device)))
+    return pair
+
+
+async def new_user(app: Litestar, username: str = "alice", **columns: object) -> Pair:
+    """A new user's first session."""
+    user = await add_user(app, username, **columns)
+    return await open_session(app, user.id)
+
+
+def bearer(pair: Pair) -> dict[str, str]:
+    """The headers of a call with the pair's access token."""
+    return {"Authorization": f"Bearer {pair['access_token']}"}
+
+
+async def refresh(client: AsyncClient, token: Pair | str) -> Response:
+    """The answer to a refresh."""
+    value = token if isinstance(token, str) else token["refresh_token"]
+    return await client.post("/token", data={"grant_type": "refresh_token", "refresh_token": value})
+
+
+async def refreshed(client: AsyncClient, pair: Pair) -> Pair:
+    """The next pair."""
+    answer = await refresh(client, pair)
+    assert answer.status_code == 200, answer.text
+    following: Pair = answer.json()
+    return following
+
+
+async def status_of(client: AsyncClient, pair: Pair) -> int:
+    """What a call with the pair's access token answers."""
+    return (await client.get("/users/me", headers=bearer(pair))).status_code
+
+
+async def execute(app: Litestar, statement: UpdateBase) -> None:
+    """Change rows, to move the time say."""
+    database: Database = app.state.database
+    async with database.transaction() as session:
+        await session.execute(statement)
+
+
+async def fetch(app: Litestar, statement: Select[Any]) -> Sequence[Row[Any]]:
+    """Rows as the database has them."""
+    database: Database = app.state.database
+    rows: Sequence[Row[Any]] = await database.fetch(statement, {})
+    return rows
+
+
+def client_from(app: Litestar, address: str, **headers: str) -> AsyncClient:
+    """A client whose connections come from an address."""
+    # The two libraries spell ASGI's types differently.
+    transport = ASGITransport(app, raise_app_exceptions=False, client=(address, 50000))  # type: ignore[arg-type]
+    return AsyncClient(transport=transport, base_url="http://test", headers=headers)

@@ -1,0 +1,270 @@
+"""Who may call what: the 401 family, and which routes are public."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import jwt
+import pytest
+from httpx import AsyncClient, Response
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+from sqlalchemy import delete, update
+
+from app.auth.models import LoginSession
+from app.db import Database, now
+from app.security import ACCESS, REFRESH, Claims, Tokens
+from app.users.models import User
+from tests.factories import SECRET, People, Statements, token_of
+from tests.problems import assert_problem
+
+BARE = "Bearer"
+INVALID = 'Bearer error="invalid_token", error_description="The access token is invalid, expired or revoked"'
+
+# What answers whoever asks, and nothing else does.
+PUBLIC = {
+    "GET /.well-known/oauth-authorization-server",
+    "GET /docs",
+    "GET /docs/assets/{version}/{name}",
+    "GET /docs/scalar",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /openapi.json",
+    "POST /email-verification/confirm",
+    "POST /password-reset",
+    "POST /password-reset/confirm",
+    "POST /revoke",
+    "POST /token",
+    "POST /users",
+}
+
+
+def assert_not_authenticated(answer: Response) -> None:
+    """The 401 for whoever sends no bearer token."""
+    assert_problem(answer, 401, "Not authenticated")
+    assert answer.headers["WWW-Authenticate"] == BARE
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+
+
+def assert_refused(answer: Response) -> None:
+    """The 401 for a bearer token that is worth nothing."""
+    assert_problem(answer, 401, "Could not validate credentials")
+    assert answer.headers["WWW-Authenticate"] == INVALID
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+
+
+async def me(client: AsyncClient, *authorization: str, cookie: str = "") -> Response:
+    """The answer about the caller, with these headers instead of the client's own."""
+    lines = [(b"Authorization", line.encode("latin-1")) for line in authorization] + [(b"Cookie", cookie.encode())]
+    client.headers.pop("Authorization", None)
+    return await client.get("/users/me", headers=lines)
+
+
+def claims_of(app: Litestar, client: AsyncClient) -> Claims:
+    """What a signed-in client's token says."""
+    tokens: Tokens = app.state.tokens
+    return tokens.read(ACCESS, token_of(client))
+
+
+def forged(
+    client: AsyncClient,
+    claims: Mapping[str, object] | None = None,
+    *,
+    key: str = SECRET,
+    header: Mapping[str, object] | None = None,
+) -> str:
+    """The client's token with other claims or another header, signed anew."""
+    genuine = token_of(client)
+    headers = {**jwt.get_unverified_header(genuine), **(header or {})}
+    payload = {**jwt.decode(genuine, options={"verify_signature": False}), **(claims or {})}
+    return jwt.encode(payload, key, algorithm=str(headers["alg"]), headers=headers)
+
+
+# No bearer token ------------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_header_nobody_is_authenticated(client: AsyncClient) -> None:
+    """The challenge is bare."""
+    assert_not_authenticated(await me(client))
+
+
+@pytest.mark.parametrize("authorization", ["Basic {}", "Token {}", "JWT {}", "{}", "Bearer{}", "", "DPoP {}"])
+async def test_another_scheme_is_no_bearer_token(people: People, authorization: str) -> None:
+    """Even when a valid token comes with it."""
+    alice = await people.sign_in("alice")
+    assert_not_authenticated(await me(alice, authorization.format(token_of(alice))))
+
+
+async def test_a_cookie_is_no_bearer_token(people: People) -> None:
+    """Cookies are sent by foreign pages, too."""
+    alice = await people.sign_in("alice")
+    token = token_of(alice)
+    assert_not_authenticated(await me(alice, cookie=f"token={token}; token=Bearer {token}; access_token={token}"))
+
+
+async def test_a_query_parameter_is_no_bearer_token(people: People) -> None:
+    """Addresses end up in logs."""
+    alice = await people.sign_in("alice")
+    token = token_of(alice)
+    del alice.headers["Authorization"]
+    assert_not_authenticated(await alice.get("/users/me", params={"access_token": token}))
+
+
+# A bearer token -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_scheme_is_written_in_any_case(people: People, scheme: str) -> None:
+    """As RFC 9110 has it."""
+    alice = await people.sign_in("alice")
+    assert (await me(alice, f"{scheme} {token_of(alice)}")).json()["username"] == "alice"
+
+
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", "a.b.c.d", "\u00ff\u00fe", "null", "undefined"])
+async def test_what_is_no_token_is_refused(client: AsyncClient, token: str) -> None:
+    """Whatever stands behind the word Bearer."""
+    assert_refused(await me(client, f"Bearer {token}"))
+
+
+async def test_two_authorization_headers_are_refused(people: People) -> None:
+    """A proxy in front might have read the other one."""
+    alice = await people.sign_in("alice")
+    bob = await people.sign_in("bob")
+    assert_refused(await me(alice, f"Bearer {token_of(alice)}", f"Bearer {token_of(bob)}"))
+
+
+async def test_a_token_of_another_key_is_refused(people: People) -> None:
+    """It is forged."""
+    alice = await people.sign_in("alice")
+    assert_refused(await me(alice, "Bearer " + forged(alice, key=SECRET[::-1])))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"alg": "none"}, {"alg": "HS512"}, {"typ": "JWT"}, {"crit": ["exp"]}],
+    ids=["none", "HS512", "typ", "crit"],
+)
+async def test_a_token_with_another_header_is_refused(people: People, header: dict[str, object]) -> None:
+    """The algorithm is this service's choice, and an extension that it doesn't know is none that it may ignore."""
+    alice = await people.sign_in("alice")
+    key = {"none": "", "HS512": SECRET * 2}.get(str(header.get("alg")), SECRET)
+    assert_refused(await me(alice, "Bearer " + forged(alice, key=key, header=header)))
+
+
+@pytest.mark.parametrize(
+    "claim", [{"iss": "http://there"}, {"aud": "http://there"}, {"aud": []}, {"sub": 1}, {"sid": "1"}]
+)
+async def test_a_token_with_other_claims_is_refused(people: People, claim: dict[str, object]) -> None:
+    """Even when it is signed with the right key."""
+    alice = await people.sign_in("alice")
+    assert_refused(await me(alice, "Bearer " + forged(alice, claim)))
+
+
+@pytest.mark.parametrize("subject", ["", "alice", "-1", "0", "9223372036854775808", "1e3", "\u0661"])
+async def test_a_token_of_no_user_is_refused(people: People, subject: str) -> None:
+    """Such a token can only be made with the right key, and even so it is a 401 and not a fault."""
+    alice = await people.sign_in("alice")
+    assert_refused(await me(alice, "Bearer " + forged(alice, {"sub": subject})))
+
+
+async def test_a_refresh_token_is_no_access_token(app: Litestar, people: People) -> None:
+    """One kind of token is never accepted for another."""
+    alice = await people.sign_in("alice")
+    claims = claims_of(app, alice)
+    refresh = app.state.tokens.issue(REFRESH, claims.user_id, timedelta(hours=1), sid=claims.sid)
+    assert_refused(await me(alice, f"Bearer {refresh}"))
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(-25, 200), (-31, 401)])
+async def test_a_token_expires_with_thirty_seconds_of_grace(
+    app: Litestar, people: People, seconds: int, status: int
+) -> None:
+    """The clocks of two machines differ by a little."""
+    alice = await people.sign_in("alice")
+    claims = claims_of(app, alice)
+    token = app.state.tokens.issue(ACCESS, claims.user_id, timedelta(seconds=seconds), sid=claims.sid)
+    answer = await me(alice, f"Bearer {token}")
+    assert answer.status_code == status
+    if status == 401:
+        assert_refused(answer)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda claims: delete(User).where(User.id == claims.user_id),
+        lambda claims: update(User).where(User.id == claims.user_id).values(is_active=False),
+        lambda claims: delete(LoginSession).where(LoginSession.id == claims.sid),
+        lambda claims: update(LoginSession).where(LoginSession.id == claims.sid).values(expires_at=now()),
+    ],
+    ids=["user deleted", "user disabled", "session ended", "session expired"],
+)
+async def test_a_token_ends_with_its_user_and_its_session(
+    app: Litestar, people: People, change: Callable[[Claims], object]
+) -> None:
+    """At the next request, while the token itself is still valid."""
+    alice = await people.sign_in("alice")
+    token = token_of(alice)
+    assert (await alice.get("/users/me")).status_code == 200
+    database: Database = app.state.database
+    async with database.transaction() as session:
+        await session.execute(change(claims_of(app, alice)))  # type: ignore[call-overload]
+    assert_refused(await me(alice, f"Bearer {token}"))
+
+
+async def test_the_session_of_another_user_is_refused(app: Litestar, people: People) -> None:
+    """Session and user belong together."""
+    alice = await people.sign_in("alice")
+    bob = await people.sign_in("bob")
+    assert_refused(await me(alice, "Bearer " + forged(alice, {"sid": claims_of(app, bob).sid})))
+
+
+async def test_the_guard_asks_the_database_once(people: People, statements: Statements) -> None:
+    """One statement, outside of a transaction, checks session and user together."""
+    alice = await people.sign_in("alice")
+    statements.clear()
+    await alice.get("/users/me")
+    assert len(statements) == 1, statements
+
+
+# All routes -----------------------------------------------------------------------------------------------------------
+
+
+def operations(app: Litestar) -> list[tuple[str, str]]:
+    """Method and path of every operation; OPTIONS, which the framework answers by itself, aside."""
+    return [
+        (method, route.path_format)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods
+        if method != "OPTIONS"
+    ]
+
+
+async def call(client: AsyncClient, method: str, path: str) -> Response:
+    """Call an operation, with something for each parameter of its path."""
+    return await client.request(method, re.sub(r"\{.*?\}", "1", path))
+
+
+async def test_the_public_routes_are_these_and_no_others(app: Litestar, client: AsyncClient) -> None:
+    """Every operation is called without a token; a new one that answers has to be added here on purpose."""
+    answered = {
+        f"{method} {path}" for method, path in operations(app) if (await call(client, method, path)).status_code != 401
+    }
+    assert answered == PUBLIC
+
+
+async def test_every_other_route_asks_for_a_token(app: Litestar, client: AsyncClient) -> None:
+    """In all its methods, with and without a slash at the end, and before it looks at anything else of the request."""
+    guarded = [operation for operation in operations(app) if " ".join(operation) not in PUBLIC]
+    assert guarded
+    for method, path in [*guarded, *(("HEAD", path) for method, path in guarded if method == "GET")]:
+        for written in (path, path + "/"):
+            answer = await call(client, method, written)
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, BARE), (method, written)
+
+
+async def test_a_path_that_ends_like_a_public_one_is_guarded_all_the_same(client: AsyncClient) -> None:
+    """Whether a route is public is said on its handler, not by a pattern."""
+    for path in ("/items/token", "/users/me/token", "/items/docs"):
+        assert (await client.get(path)).status_code in {401, 404, 405}

@@ -1,0 +1,179 @@
+"""What every test builds on: a database in a known state, an application of its own, a client.
+
+A test that takes `database_url`, directly or through the others, runs on SQLite and on PostgreSQL.
+"""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from secrets import token_hex
+
+import asyncpg
+import pytest
+from httpx import AsyncClient
+from litestar import Litestar
+from sqlalchemy import make_url
+
+from app.__main__ import migrate
+from app.db import Base
+from app.main import create_app
+from app.settings import Settings
+from tests import postgresql
+from tests.factories import SECRET, People, Statements, connect_to
+
+SERVER = "TEST_DATABASE_URL"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start PostgreSQL once for all workers, which inherit its address, unless there is a server already."""
+    if hasattr(config, "workerinput") or config.option.collectonly or os.environ.get(SERVER):
+        return
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    os.environ[SERVER] = stack.enter_context(postgresql.server())
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """One event loop for all tests of a process, of the kind that the service runs on."""
+    return "asyncio", {"use_uvloop": True}
+
+
+# Databases ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+async def server() -> AsyncIterator[asyncpg.Connection]:
+    """The tests' PostgreSQL, as a superuser."""
+    connection = await asyncpg.connect(os.environ[SERVER])
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def postgresql_database(server: asyncpg.Connection) -> AsyncIterator[str]:
+    """The URL of a database of this process; its tests use it one after the other."""
+    name = await create_database(server)
+    yield database_address(name)
+    await drop_database(server, name)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql_database(postgresql_database: str) -> str:
+    """The same, migrated; outside of the event loop, since migrations run in their own."""
+    migrate(postgresql_database)
+    return postgresql_database
+
+
+@pytest.fixture(scope="session")
+async def cleaner(migrated_postgresql_database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that stays open for emptying the tables, which is faster than copying a database for each test."""
+    connection = await asyncpg.connect(migrated_postgresql_database)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def postgresql_url(migrated_postgresql_database: str, cleaner: asyncpg.Connection) -> str:
+    """A migrated PostgreSQL database without rows, whose identities start at 1."""
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    await cleaner.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+    return migrated_postgresql_database
+
+
+@pytest.fixture(scope="session")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.sqlite3"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_file: Path, tmp_path: Path) -> str:
+    """A migrated SQLite database without rows."""
+    return f"sqlite:///{shutil.copy(sqlite_file, tmp_path / 'test.sqlite3')}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, anyio_backend: object) -> str:  # noqa: ARG001 - for fixtures in its loop
+    """A migrated database without rows; the test runs once on each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+async def empty_postgresql_url(server: asyncpg.Connection) -> AsyncIterator[str]:
+    """A PostgreSQL database of one test, without a schema."""
+    name = await create_database(server)
+    yield database_address(name)
+    await drop_database(server, name)
+
+
+@pytest.fixture
+def empty_sqlite_url(tmp_path: Path) -> str:
+    """An SQLite file that isn't there yet."""
+    return f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, anyio_backend: object) -> str:  # noqa: ARG001 - the same
+    """A database of one test, without a schema, for tests that change it; the test runs once on each kind."""
+    url: str = request.getfixturevalue(f"empty_{request.param}_url")
+    return url
+
+
+async def create_database(server: asyncpg.Connection) -> str:
+    """A new database with a name that nobody else has."""
+    name = f"test_{token_hex(8)}"
+    await server.execute(f"CREATE DATABASE {name}")
+    return name
+
+
+async def drop_database(server: asyncpg.Connection, name: str) -> None:
+    """Remove a database, whoever is still connected to it."""
+    await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def database_address(name: str) -> str:
+    """The URL of one database of the tests' server."""
+    return make_url(os.environ[SERVER]).set(database=name).render_as_string(hide_password=False)
+
+
+# Applications ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """The settings of a test's application; its jobs wait for a worker of the test's own."""
+    return Settings(
+        secret_key=SECRET, database_url=database_url, mail_dir=str(tmp_path / "outbox"), jobs_in_process=False
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> Litestar:
+    """An application of the test's own; it runs while `client` is there."""
+    return create_app(settings)
+
+
+@pytest.fixture
+async def client(app: Litestar) -> AsyncIterator[AsyncClient]:
+    """A client who isn't signed in."""
+    async with connect_to(app) as client:
+        yield client
+
+
+@pytest.fixture
+def people(app: Litestar, client: AsyncClient) -> People:
+    """Makes users who are signed in."""
+    return People(app, client)
+
+
+@pytest.fixture
+def statements(app: Litestar) -> Iterator[Statements]:
+    """The statements that the application sends to its database; `clear()` forgets those so far."""
+    with Statements.of(app) as statements:
+        yield statements

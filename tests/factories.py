@@ -1,0 +1,149 @@
+"""Rows, users and clients in one call each."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from typing import Self
+
+import pytest
+from httpx import ASGITransport, AsyncClient, Response
+from litestar import Litestar
+from litestar.di import Provide
+from sqlalchemy import Connection, event
+
+from app.auth.service import AuthService
+from app.db import Database
+from app.limits import Client
+from app.security import Passwords
+from app.users.models import User
+
+SECRET = "tests-only-2b7e151628aed2a6abf7158809cf4f3c"
+PASSWORD = "correct horse battery staple"
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@asynccontextmanager
+async def connect_to(app: Litestar) -> AsyncIterator[AsyncClient]:
+    """Run an application and give a client of it; a fault of the application is a 500, as a server answers it."""
+    async with app.lifespan(), client_of(app) as client:
+        yield client
+
+
+def client_of(app: Litestar, **headers: str) -> AsyncClient:
+    """One more client of an application that runs."""
+    # The two libraries spell ASGI's types differently.
+    transport = ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    return AsyncClient(transport=transport, base_url="http://test", headers=headers)
+
+
+def token_of(client: AsyncClient) -> str:
+    """The access token of a client that is signed in."""
+    return client.headers["Authorization"].removeprefix("Bearer ")
+
+
+async def register(client: AsyncClient, username: str, *, password: str = PASSWORD, email: str = "") -> Response:
+    """The answer to a registration."""
+    body = {"username": username, "email": email or f"{username}@example.org", "password": password}
+    return await client.post("/users/", json=body)
+
+
+async def log_in(client: AsyncClient, username: str, *, password: str = PASSWORD) -> Response:
+    """The answer to a login."""
+    return await client.post("/token", data={"username": username, "password": password})
+
+
+async def create_item(client: AsyncClient, title: str = "Umbrella", description: str | None = None) -> Response:
+    """The answer to a new item."""
+    return await client.post("/items/", json={"title": title, "description": description})
+
+
+@cache
+def passwords() -> Passwords:
+    """The application's own way of hashing."""
+    return Passwords()
+
+
+@cache
+def hashed_password() -> str:
+    """PASSWORD's hash; it is computed once, since each takes some 30 ms."""
+    return passwords().hasher.hash(PASSWORD)
+
+
+async def add_user(app: Litestar, username: str, **columns: object) -> User:
+    """A user's row, whose password is PASSWORD, without the request and the hash of a registration."""
+    email = f"{username}@example.org"
+    values = {
+        "username": username,
+        "username_key": username.casefold(),
+        "email": email,
+        "email_key": email.casefold(),
+        "hashed_password": hashed_password(),
+    }
+    user = User(**(values | columns))
+    database: Database = app.state.database
+    async with database.transaction() as session:
+        session.add(user)
+    return user
+
+
+class People:
+    """Makes users, and clients that are signed in as them."""
+
+    def __init__(self, app: Litestar, client: AsyncClient) -> None:
+        self.app = app
+        self.client = client
+
+    async def sign_in(self, username: str, **columns: object) -> AsyncClient:
+        """A client with the access token of a new user."""
+        user = await add_user(self.app, username, **columns)
+        return await self.sign_in_again(user.id)
+
+    async def sign_in_again(self, user_id: int) -> AsyncClient:
+        """A client with one more access token, from one more session."""
+        token = await auth_service(self.app).open_session(user_id, Client("127.0.0.1", "127.0.0.1", "tests"))
+        return client_of(self.app, Authorization=f"Bearer {token.access_token}")
+
+
+def auth_service(app: Litestar) -> AuthService:
+    """The service that an application's own handlers are given."""
+    provider = app.dependencies["auth"]
+    assert isinstance(provider, Provide)
+    service: AuthService = provider.dependency()
+    return service
+
+
+class Statements(list[str]):
+    """What an application sends to its database, BEGIN and COMMIT included where they are sent."""
+
+    @classmethod
+    @contextmanager
+    def of(cls, app: Litestar) -> Iterator[Self]:
+        """Listen to the application's engine."""
+        statements = cls()
+        database: Database = app.state.database
+
+        def before_execute(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+            if statement != "BEGIN IMMEDIATE":  # SQLite's, which the event below tells.
+                statements.append(statement)
+
+        def note(name: str) -> Callable[[Connection], None]:
+            def listener(connection: Connection) -> None:
+                if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+                    statements.append(name)
+
+            return listener
+
+        engine = database.engine.sync_engine
+        listeners: list[tuple[str, Callable[..., None]]] = [
+            ("before_cursor_execute", before_execute),
+            ("begin", note("BEGIN")),
+            ("commit", note("COMMIT")),
+            ("rollback", note("ROLLBACK")),
+        ]
+        for name, listener in listeners:
+            event.listen(engine, name, listener)
+        yield statements
+        for name, listener in listeners:
+            event.remove(engine, name, listener)

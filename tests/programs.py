@@ -1,0 +1,75 @@
+"""The project's programs as processes of their own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+LONGEST_SECONDS = 60
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of these tests with no setting of the service in it but these."""
+    known = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    inherited = {name: value for name, value in os.environ.items() if name not in known}
+    return inherited | {"PYTHONPATH": str(ROOT)} | variables
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ...` in a folder until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+        check=False,
+    )
+
+
+def alembic(folder: Path, *arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+    """Run Alembic on a database until it ends."""
+    return run(folder, "alembic", "-c", str(ROOT / "alembic.ini"), *arguments, DATABASE_URL=url)
+
+
+@contextmanager
+def service(folder: Path, port: int, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The service, which is ready; what it prints is in `out` in its folder."""
+    with (folder / "out").open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            cwd=folder,
+            env=environment(PORT=str(port), **variables),
+            stdout=out,
+            stderr=out,
+            text=True,
+        )
+        try:
+            wait_until_ready(process, f"http://127.0.0.1:{port}/health/ready")
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_until_ready(process: subprocess.Popen[str], url: str) -> None:
+    """Return when the service answers; fail when it has ended, or takes too long."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        try:
+            if httpx.get(url).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError(f"{url} did not answer")

@@ -1,0 +1,222 @@
+"""What every answer has: request ids, security headers, HEAD, caching."""
+
+import pytest
+from httpx import AsyncClient
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+from app.main import create_app
+from app.settings import Settings
+from tests.factories import SECRET, People, connect_to, create_item, log_in, register
+from tests.problems import assert_problem
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+# Request ids ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_id", ["a", "0f8fad5b-d9cb-469f-a165-70867728950e", "A.b_c~d-9", "x" * 128])
+async def test_a_sane_request_id_is_echoed(client: AsyncClient, request_id: str) -> None:
+    """So that a client's own logs and the service's go together."""
+    answer = await client.get("/users/me", headers={"X-Request-ID": request_id})
+    assert answer.headers["X-Request-ID"] == answer.json()["instance"] == request_id
+
+
+@pytest.mark.parametrize("request_id", ["", " ", "a b", "x" * 129, "\u00e9", '"', "<script>", "a,b", "\x1b[31m"])
+async def test_a_strange_request_id_is_replaced(client: AsyncClient, request_id: str) -> None:
+    """It would go into logs and answers."""
+    answer = await client.get("/users/me", headers=[(b"X-Request-ID", request_id.encode("latin-1"))])
+    assert len(answer.headers["X-Request-ID"]) == 32
+    assert answer.headers["X-Request-ID"] == answer.json()["instance"]
+
+
+async def test_every_request_has_an_id_of_its_own(client: AsyncClient) -> None:
+    """Where the client sends none."""
+    ids = {(await client.get("/health/live")).headers["X-Request-ID"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+# Security headers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/health/live", 200),
+        ("GET", "/docs", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/users/me", 401),
+        ("GET", "/nowhere", 404),
+        ("GET", "/", 404),
+        ("DELETE", "/items", 405),
+        ("POST", "/users", 415),
+        ("OPTIONS", "/items", 204),
+    ],
+)
+async def test_every_answer_has_security_headers(client: AsyncClient, method: str, path: str, status: int) -> None:
+    """Errors of the routing, too."""
+    answer = await client.request(method, path)
+    assert answer.status_code == status
+    for name, value in SECURITY_HEADERS.items():
+        assert answer.headers.get_list(name) == [value]
+    assert len(answer.headers.get_list("Content-Security-Policy")) == 1
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    assert "Server" not in answer.headers
+
+
+@pytest.mark.parametrize(("public_url", "strict"), [("https://api.example.org", True), ("http://localhost", False)])
+async def test_https_alone_is_asked_for_where_the_service_is_on_https(
+    database_url: str, public_url: str, *, strict: bool
+) -> None:
+    """On plain HTTP, the header would be ignored or lock developers out."""
+    settings = Settings(secret_key=SECRET, database_url=database_url, public_url=public_url, jobs_in_process=False)
+    async with connect_to(create_app(settings)) as client:
+        answer = await client.get("/health/live")
+    assert ("Strict-Transport-Security" in answer.headers) is strict
+
+
+# Caching --------------------------------------------------------------------------------------------------------------
+
+
+async def test_guarded_answers_are_private_and_checked_before_they_are_used_again(people: People) -> None:
+    """Whatever their status."""
+    alice = await people.sign_in("alice")
+    created = await create_item(alice)
+    answers = [
+        created,
+        await alice.get("/users/me"),
+        await alice.get("/items"),
+        await alice.get("/items/1"),
+        await alice.get("/items/1", headers={"If-None-Match": created.headers["ETag"]}),
+        await alice.get("/items/2"),
+        await alice.get("/items?x=1"),
+    ]
+    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 304, 404, 422]
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"private, no-cache"}
+
+
+async def test_what_carries_a_token_is_never_stored(client: AsyncClient) -> None:
+    """Nor is the answer to a failed login."""
+    await register(client, "alice")
+    for answer in (await log_in(client, "alice"), await log_in(client, "alice", password="wrong")):
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+# Methods --------------------------------------------------------------------------------------------------------------
+
+
+async def test_head_answers_wherever_get_does(app: Litestar, people: People) -> None:
+    """With the same status and headers, and no body."""
+    alice = await people.sign_in("alice")
+    await create_item(alice)
+    paths = [route.path_format for route in app.routes if isinstance(route, HTTPRoute) and "GET" in route.methods]
+    assert len(paths) > 5
+    for path in paths:
+        url = path.replace("{item_id}", "1").replace("{user_id}", "1").replace("{", "").replace("}", "")
+        got, head = await alice.get(url), await alice.head(url)
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        for name in ("Content-Type", "Content-Length", "ETag", "Cache-Control", "Vary"):
+            assert head.headers.get(name) == got.headers.get(name), (path, name)
+
+
+async def test_head_of_nothing_is_404_and_head_of_what_has_no_get_is_405(client: AsyncClient) -> None:
+    """As GET is."""
+    assert (await client.head("/nowhere")).status_code == 404
+    answer = await client.head("/token")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "OPTIONS, POST")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("DELETE", "/items", "GET, HEAD, OPTIONS, POST"),
+        ("PUT", "/users", "POST"),
+        ("GET", "/token", "OPTIONS, POST"),
+        ("POST", "/health/live", "GET, HEAD, OPTIONS"),
+        ("TRACE", "/items", "GET, HEAD, OPTIONS, POST"),
+        ("PROPFIND", "/items", "GET, HEAD, OPTIONS, POST"),
+        ("POST", "/docs", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_a_method_that_a_path_does_not_have_is_405(
+    client: AsyncClient, method: str, path: str, allow: str
+) -> None:
+    """`Allow` names those that it has."""
+    answer = await client.request(method, path)
+    assert_problem(answer, 405, "The resource does not support this method")
+    assert set(allow.split(", ")) <= set(answer.headers["Allow"].split(", "))
+    assert method not in answer.headers["Allow"]
+
+
+async def test_options_names_the_methods_of_a_path(client: AsyncClient) -> None:
+    """Nobody needs to be signed in for that."""
+    answer = await client.options("/items")
+    assert answer.status_code == 204
+    assert answer.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+async def test_a_path_that_is_nowhere_is_404(people: People) -> None:
+    """Signed in or not, and in any method."""
+    alice = await people.sign_in("alice")
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        for path in ("/nowhere", "/", "/items/1/2", "/users/me/x"):
+            assert_problem(await alice.request(method, path), 404, "There is nothing at this path")
+
+
+# CORS -----------------------------------------------------------------------------------------------------------------
+
+ORIGIN = "https://app.example.org"
+PREFLIGHT = {
+    "Origin": ORIGIN,
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization",
+}
+
+
+def cors_headers(headers: object) -> list[str]:
+    """The names of the headers that let foreign pages in."""
+    return [name for name in dict(headers) if name.startswith("access-control-")]  # type: ignore[call-overload]
+
+
+async def test_no_foreign_page_may_call_unless_an_origin_is_named(client: AsyncClient) -> None:
+    """Neither simply nor after a preflight."""
+    assert not cors_headers((await client.get("/health/live", headers={"Origin": ORIGIN})).headers)
+    assert not cors_headers((await client.options("/items", headers=PREFLIGHT)).headers)
+
+
+@pytest.fixture
+def open_settings(database_url: str) -> Settings:
+    """Settings that name an origin."""
+    return Settings(secret_key=SECRET, database_url=database_url, cors_origins=(ORIGIN,), jobs_in_process=False)
+
+
+async def test_a_page_of_a_named_origin_may_call(open_settings: Settings) -> None:
+    """And read errors, request ids and page links."""
+    async with connect_to(create_app(open_settings)) as client:
+        preflight = await client.options("/items", headers=PREFLIGHT)
+        assert preflight.status_code == 204
+        assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+        assert "authorization" in preflight.headers["Access-Control-Allow-Headers"].lower()
+        for path in ("/health/live", "/users/me", "/nowhere"):
+            answer = await client.get(path, headers={"Origin": ORIGIN})
+            assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN, path
+            assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"], path
+            assert "Access-Control-Allow-Credentials" not in answer.headers
+            assert "Origin" in answer.headers["Vary"]
+
+
+async def test_a_page_of_another_origin_may_not(open_settings: Settings) -> None:
+    """A name that only begins or ends alike is another origin."""
+    async with connect_to(create_app(open_settings)) as client:
+        for origin in ("https://evil.example", ORIGIN + ".evil.example", "http://app.example.org", "null"):
+            answer = await client.get("/health/live", headers={"Origin": origin})
+            assert "Access-Control-Allow-Origin" not in answer.headers
+            preflight = await client.options("/items", headers=PREFLIGHT | {"Origin": origin})
+            assert "Access-Control-Allow-Origin" not in preflight.headers

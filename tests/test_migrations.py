@@ -1,0 +1,195 @@
+"""The migrations, on both databases: up, down, several at once, and half of one."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from app.__main__ import migrate
+from app.db import driver_url
+from tests.programs import ROOT, alembic, environment
+
+TABLES = {"users", "sessions", "items"}
+
+HALF = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "half"
+down_revision = "{head}"
+
+
+def upgrade():
+    op.create_table("first", sa.Column("id", sa.Integer, primary_key=True))
+    op.execute("INSERT INTO nowhere VALUES (1)")
+
+
+def downgrade():
+    op.drop_table("first")
+"""
+
+
+def config(url: str) -> Config:
+    """Alembic's, for one database."""
+    settings = Config(ROOT / "alembic.ini", stdout=StringIO())
+    settings.attributes["url"] = url
+    return settings
+
+
+def schema(url: str) -> dict[str, list[str]]:
+    """The columns of each table, and the indexes and constraints that have names."""
+
+    def read(connection: Connection) -> dict[str, list[str]]:
+        inspector = inspect(connection)
+        return {
+            table: sorted(
+                [f"{column['name']} {column['type']!r} {column['nullable']}" for column in inspector.get_columns(table)]
+                + [str(index["name"]) for index in inspector.get_indexes(table)]
+                + [str(constraint["name"]) for constraint in inspector.get_unique_constraints(table)]
+                + [str(key["name"]) for key in inspector.get_foreign_keys(table)]
+            )
+            for table in inspector.get_table_names()
+        }
+
+    async def connect() -> dict[str, list[str]]:
+        engine = create_async_engine(driver_url(url))
+        async with engine.connect() as connection:
+            found = await connection.run_sync(read)
+        await engine.dispose()
+        return found
+
+    return asyncio.run(connect())
+
+
+def revision_of(url: str) -> str | None:
+    """The revision that a database is at."""
+
+    async def connect() -> str | None:
+        engine = create_async_engine(driver_url(url))
+        async with engine.connect() as connection:
+            revision: str | None = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+        await engine.dispose()
+        return revision
+
+    return asyncio.run(connect())
+
+
+def test_up_down_and_up_again_ends_where_it_began(empty_database_url: str) -> None:
+    """Each downgrade takes back what its upgrade did, and nothing is left at the bottom."""
+    migrate(empty_database_url)
+    first = schema(empty_database_url)
+    assert first.keys() >= TABLES
+    command.downgrade(config(empty_database_url), "base")
+    assert schema(empty_database_url).keys() <= {"alembic_version", "sqlite_sequence"}
+    migrate(empty_database_url)
+    assert schema(empty_database_url) == first
+
+
+def test_each_step_down_can_be_taken_up_again(empty_database_url: str) -> None:
+    """One revision after the other."""
+    migrate(empty_database_url)
+    at_head = schema(empty_database_url)
+    scripts = ScriptDirectory.from_config(config(empty_database_url))
+    for script in scripts.walk_revisions():
+        command.downgrade(config(empty_database_url), script.down_revision or "base")  # type: ignore[arg-type] # a line
+        migrate(empty_database_url)
+        assert schema(empty_database_url) == at_head
+
+
+def test_the_models_say_what_the_migrations_do(empty_database_url: str) -> None:
+    """`alembic check` finds nothing to add."""
+    migrate(empty_database_url)
+    command.check(config(empty_database_url))
+
+
+def test_three_processes_that_migrate_at_once_all_succeed(empty_database_url: str, tmp_path: Path) -> None:
+    """One does it, the others wait and find it done."""
+    arguments = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head"]
+    variables = environment(DATABASE_URL=empty_database_url)
+    processes = [subprocess.Popen(arguments, cwd=tmp_path, env=variables, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [(process.communicate(timeout=60)[1], process.returncode) for process in processes] == [(b"", 0)] * 3
+    assert schema(empty_database_url).keys() >= TABLES
+
+
+def test_a_migration_that_fails_halfway_leaves_the_schema_as_it_was(empty_database_url: str, tmp_path: Path) -> None:
+    """Its first statement is taken back with the rest; and the revision is the one before."""
+    migrate(empty_database_url)
+    before, head = schema(empty_database_url), revision_of(empty_database_url)
+    (tmp_path / "half.py").write_text(HALF.format(head=head))
+    settings = config(empty_database_url)
+    settings.set_main_option(
+        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
+    )
+    with pytest.raises(DBAPIError, match="nowhere"):
+        command.upgrade(settings, "head")
+    assert schema(empty_database_url) == before
+    assert revision_of(empty_database_url) == head
+
+
+def test_all_of_several_migrations_or_none(empty_database_url: str, tmp_path: Path) -> None:
+    """An empty database stays empty when the last of them fails."""
+    scripts = ScriptDirectory.from_config(config(empty_database_url))
+    (tmp_path / "half.py").write_text(HALF.format(head=scripts.get_current_head()))
+    settings = config(empty_database_url)
+    settings.set_main_option(
+        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
+    )
+    with pytest.raises(DBAPIError, match="nowhere"):
+        command.upgrade(settings, "head")
+    assert not schema(empty_database_url).keys() & TABLES
+
+
+def test_alembic_needs_no_secret(empty_database_url: str, tmp_path: Path) -> None:
+    """Its own command line, with DATABASE_URL alone."""
+    ended = alembic(tmp_path, "upgrade", "head", url=empty_database_url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert schema(empty_database_url).keys() >= TABLES
+
+
+def test_a_new_revision_is_empty_when_nothing_changed(empty_database_url: str, tmp_path: Path) -> None:
+    """And is written by the project's own template."""
+    migrate(empty_database_url)
+    settings = config(empty_database_url)
+    settings.set_main_option(
+        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
+    )
+    command.revision(settings, "nothing", autogenerate=True, version_path=str(tmp_path))
+    written = next(tmp_path.glob("*_nothing.py")).read_text()
+    assert written.count("    pass\n") == 2
+    assert '"""nothing' in written
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("postgresql://u:canary@127.0.0.1:1/n", "The database of DATABASE_URL can't be reached: "),
+        ("sqlite:////nowhere/file", "The database of DATABASE_URL can't be reached: "),
+        ("mysql://u:canary@h/n", "Configuration error: DATABASE_URL must be postgresql://"),
+    ],
+)
+def test_a_database_that_cannot_be_migrated_is_one_clear_line(tmp_path: Path, url: str, line: str) -> None:
+    """Which doesn't tell the password."""
+    ended = alembic(tmp_path, "upgrade", "head", url=url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(line)
+    assert ended.stderr.count("\n") == 1
+    assert "canary" not in ended.stderr
+
+
+def test_there_is_no_script_without_a_connection(tmp_path: Path) -> None:
+    """The lock needs one."""
+    ended = alembic(tmp_path, "upgrade", "head", "--sql", url=f"sqlite:///{tmp_path / 'file'}")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "Offline migrations are not supported: the lock needs a connection\n",
+    )

@@ -1,0 +1,100 @@
+"""The real program: `python -m app`, started, asked and stopped."""
+
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.factories import PASSWORD, SECRET
+from tests.programs import run, service
+
+STOP_SECONDS = 15
+
+
+def stop(process: subprocess.Popen[str]) -> int:
+    """Ask a process to end, and return its exit code."""
+    process.send_signal(signal.SIGTERM)
+    return process.wait(STOP_SECONDS)
+
+
+def test_a_first_run_needs_nothing_and_serves(tmp_path: Path, free_tcp_port: int) -> None:
+    """It writes a secret that nobody else can read, migrates, says where the docs are, and ends when asked to."""
+    url = f"http://127.0.0.1:{free_tcp_port}"
+    with service(tmp_path, free_tcp_port) as process:
+        body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
+        assert httpx.post(f"{url}/users/", json=body).status_code == 201
+        token = httpx.post(f"{url}/token", data={"username": "alice", "password": PASSWORD}).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        created = httpx.post(f"{url}/items/", json={"title": "Umbrella"}, headers=headers)
+        assert httpx.get(f"{url}/items/", headers=headers).json() == [created.json()]
+        assert httpx.get(f"{url}/docs").status_code == 200
+        assert stop(process) == 0
+    out = (tmp_path / "out").read_text()
+    assert f"{url}/docs" in out
+    assert "Traceback" not in out
+    assert PASSWORD not in out
+    assert token not in out
+    env = tmp_path / ".env"
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    assert env.read_text().partition("SECRET_KEY=")[2].strip() not in out
+    assert list(tmp_path.glob("*.sqlite3"))
+
+
+def test_tokens_outlive_a_restart(tmp_path: Path, free_tcp_port: int) -> None:
+    """The second run takes the secret of the first."""
+    url = f"http://127.0.0.1:{free_tcp_port}"
+    with service(tmp_path, free_tcp_port) as process:
+        body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
+        httpx.post(f"{url}/users/", json=body)
+        token = httpx.post(f"{url}/token", data={"username": "alice", "password": PASSWORD}).json()["access_token"]
+        stop(process)
+    secrets = (tmp_path / ".env").read_text()
+    with service(tmp_path, free_tcp_port):
+        assert httpx.get(f"{url}/users/me", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    assert (tmp_path / ".env").read_text() == secrets
+
+
+def test_several_workers_serve_one_port(tmp_path: Path, free_tcp_port: int) -> None:
+    """And all of them end when asked to."""
+    with service(tmp_path, free_tcp_port, WORKERS="2", LOG_LEVEL="WARNING") as process:
+        for _ in range(20):
+            assert httpx.get(f"http://127.0.0.1:{free_tcp_port}/health/live").status_code == 200
+        assert stop(process) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"SECRET_KEY": "short"}, "Configuration error: SECRET_KEY must have at least 32 bytes for HS256"),
+        ({"PORT": "x"}, "Configuration error: PORT"),
+        ({"DATABASE_URL": "mysql://canary@h/n"}, "Configuration error: DATABASE_URL must be postgresql://"),
+        ({"ENVIRONMENT": "production", "SECRET_KEY": ""}, "Configuration error: SECRET_KEY is not set"),
+        (
+            {"ENVIRONMENT": "production", "CORS_ORIGINS": "*"},
+            "Configuration error: CORS_ORIGINS must name its origins in production, not *",
+        ),
+    ],
+    ids=["short secret", "no port", "other database", "production without a secret", "wildcard in production"],
+)
+def test_a_bad_setting_is_one_clear_line(tmp_path: Path, variables: dict[str, str], line: str) -> None:
+    """On standard error, with an exit code that isn't zero."""
+    ended = run(tmp_path, "app", **({"SECRET_KEY": SECRET} | variables))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(line)
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("*.sqlite3"))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:canary@127.0.0.1:1/n", "sqlite:////nowhere/file"], ids=["postgresql", "sqlite"]
+)
+def test_a_database_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, url: str) -> None:
+    """Which doesn't tell the password."""
+    ended = run(tmp_path, "app", SECRET_KEY=SECRET, DATABASE_URL=url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("The database of DATABASE_URL can't be reached: ")
+    assert ended.stderr.count("\n") == 1
+    assert "canary" not in ended.stderr

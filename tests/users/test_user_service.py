@@ -1,0 +1,75 @@
+"""The rules of accounts, without HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from litestar import Litestar
+from litestar.di import Provide
+
+from app.errors import InvalidFields
+from app.users.schemas import UserCreate
+from app.users.service import NameTaken, UserNotFound, UserService, name_key, normalise_email
+from tests.factories import PASSWORD
+
+
+@pytest.fixture
+async def users(app: Litestar) -> AsyncIterator[UserService]:
+    """The service that the application's handlers are given."""
+    provider = app.dependencies["users"]
+    assert isinstance(provider, Provide)
+    service: UserService = provider.dependency()
+    yield service
+    await service.database.close()
+
+
+async def test_a_new_account_is_active_and_has_no_rights(users: UserService) -> None:
+    """Its password is stored as a hash, which verifies it."""
+    user = await users.create(UserCreate("alice", "alice@example.org", PASSWORD))
+    assert (user.is_active, user.is_superuser, user.email_verified) == (True, False, False)
+    assert PASSWORD not in user.hashed_password
+    assert await users.passwords.verify(user.hashed_password, PASSWORD)
+
+
+async def test_an_operator_may_create_a_superuser(users: UserService) -> None:
+    """Registration may not."""
+    user = await users.create(UserCreate("root", "root@example.org", PASSWORD), is_superuser=True)
+    assert (await users.get(user.id)).is_superuser
+
+
+async def test_a_name_is_taken_in_any_case(users: UserService) -> None:
+    """As is an address."""
+    await users.create(UserCreate("alice", "alice@example.org", PASSWORD))
+    for username, email in [("ALICE", "b@example.org"), ("bob", "Alice@Example.org")]:
+        with pytest.raises(NameTaken):
+            await users.create(UserCreate(username, email, PASSWORD))
+
+
+async def test_of_two_at_the_same_instant_one_gets_the_name(users: UserService) -> None:
+    """The other is told so."""
+    results = await asyncio.gather(
+        *(users.create(UserCreate("alice", f"a{number}@example.org", PASSWORD)) for number in range(2)),
+        return_exceptions=True,
+    )
+    assert [isinstance(result, NameTaken) for result in results].count(True) == 1
+
+
+async def test_nobody_has_an_id_that_was_never_given_out(users: UserService) -> None:
+    """The error says what is missing."""
+    with pytest.raises(UserNotFound):
+        await users.get(1)
+
+
+def test_names_differ_in_more_than_case() -> None:
+    """Unicode's folding, which goes further than lower case."""
+    assert name_key("Alice") == name_key("aLICE")
+    assert name_key("Stra\u00dfe") == name_key("STRASSE")
+    assert name_key("alice") != name_key("al\u0131ce")
+
+
+def test_an_address_has_one_normal_form() -> None:
+    """And what has none is refused by name."""
+    assert normalise_email("Alice@EXAMPLE.org") == "Alice@example.org"
+    with pytest.raises(InvalidFields) as refusal:
+        normalise_email("alice")
+    assert [error.pointer for error in refusal.value.errors] == ["/email"]
