@@ -82,6 +82,11 @@ class JobCommands(CLIPlugin):
             """Run the jobs that are due, and end."""
             click.echo(f"{run(self.database, self.worker.run_due())} jobs run")
 
+        @cli.command(name="purge")
+        def purge() -> None:
+            """Delete what has expired: sessions, and stored answers to repeated requests. A daily job does it too."""
+            run(self.database, self.purge())
+
         @jobs.command(name="dead")
         def dead() -> None:
             """List the jobs that were given up."""
@@ -99,6 +104,11 @@ class JobCommands(CLIPlugin):
             if job_id is not None and not count:
                 sys.exit(f"No job {job_id} was given up; `litestar jobs dead` lists those that were")
             click.echo(f"{count} jobs enqueued again")
+
+    async def purge(self) -> None:
+        """What the worker does daily, now."""
+        for kind in self.worker.daily:
+            await self.worker.handlers[kind]({})
 
     async def dead_letters(self) -> Sequence[Job]:
         """What was given up."""

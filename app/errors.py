@@ -140,9 +140,10 @@ class TooManyRequests(AppError):
     """A limit is used up for `retry_after` seconds."""
 
     status = 429
+    detail = "Too many attempts; try again later"
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("Too many attempts; try again later", headers={"Retry-After": str(retry_after)})
+        super().__init__(headers={"Retry-After": str(retry_after)})
 
 
 class Unavailable(AppError):
@@ -162,7 +163,7 @@ UNAVAILABLE_CLASSES = ("08", "40", "53", "57", "58", "XX")
 UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55P03"}
 
 
-def database_error(error: Exception) -> AppError | None:
+def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one for each kind of failure
     """What a failure of the database means for the client; None when it is a bug of ours."""
     if isinstance(error, (PoolTimeoutError, OSError, TimeoutError)):
         return Unavailable()

@@ -60,11 +60,12 @@ def create_app(settings: Settings) -> Litestar:
     users = UserService(
         database, Passwords(), tokens, limits, PasswordPolicy(settings), open_to_all=settings.registration == "open"
     )
-    auth = AuthService(database, users.passwords, tokens, limits, lifetimes(settings))
     credentials = CredentialService(users)
     metrics = (
         Metrics(database, users.passwords, directory=settings.prometheus_multiproc_dir) if settings.metrics else None
     )
+    count_login = metrics.count_login if metrics else lambda _outcome: None
+    auth = AuthService(database, users.passwords, tokens, limits, lifetimes(settings), count_login)
     worker = Worker(database, job_handlers(database, tokens, settings), daily=[PURGE])
 
     @asynccontextmanager

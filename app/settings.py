@@ -131,7 +131,8 @@ def write_first_secret() -> bool:
     if known.get("SECRET_KEY") or known.get("ENVIRONMENT") == "production":
         return False
     with open(ENV_FILE, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        file.write(f"SECRET_KEY={secrets.token_urlsafe(48)}\n")
+        # The last line of a file that is there already may not end.
+        file.write(("\n" if file.tell() else "") + f"SECRET_KEY={secrets.token_urlsafe(48)}\n")
     return True
 
 
@@ -178,10 +179,15 @@ def check_rate_limit_storage(url: str) -> None:
 
 def check_database_url(url: str) -> None:
     """Refuse a database that is neither PostgreSQL nor an SQLite file."""
-    scheme, separator, rest = url.partition("://")
-    postgresql = scheme in {"postgres", "postgresql", "postgresql+asyncpg"}
-    sqlite = scheme in {"sqlite", "sqlite+aiosqlite"} and rest.startswith("/") and rest.strip("/:")
-    if not separator or not (postgresql or sqlite):
+    scheme, _, rest = url.partition("://")
+    try:
+        postgresql = scheme in {"postgres", "postgresql", "postgresql+asyncpg"} and urlsplit(url).port != 0
+    except ValueError:
+        postgresql = False
+    sqlite = (
+        scheme in {"sqlite", "sqlite+aiosqlite"} and rest.startswith("/") and rest.strip("/") not in {"", ":memory:"}
+    )
+    if not (postgresql or sqlite):
         raise SettingsError("DATABASE_URL must be postgresql://user:password@host/name or sqlite:///file")
 
 

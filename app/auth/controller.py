@@ -4,16 +4,15 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
-from litestar import Controller, Request, Response, delete, get, post, put
+from litestar import Controller, MediaType, Request, Response, delete, get, post, put
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, SkipValidation
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.credentials import RESET_MAIL, CredentialService
+from app.auth.credentials import RESET_MAIL, CredentialService, InvalidResetToken
 from app.auth.guard import PUBLIC, SignedInRequest
 from app.auth.schemas import (
-    Accepted,
     PasswordChange,
     PasswordReset,
     PasswordResetRequest,
@@ -24,10 +23,11 @@ from app.auth.schemas import (
     Token,
     TokenRequest,
 )
-from app.auth.service import AuthService
-from app.auth.sessions import SessionService
+from app.auth.service import AuthService, InvalidRefreshToken, WrongCredentials
+from app.auth.sessions import SessionNotFound, SessionService
 from app.db import after_commit
-from app.errors import OAuthError, UnsupportedMediaType
+from app.docs import raises
+from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.jobs import enqueue
 from app.limits import (
     PASSWORD_RESETS,
@@ -39,7 +39,8 @@ from app.limits import (
 )
 from app.logs import security_event
 from app.requests import LENIENT, Session
-from app.users.service import name_key, normalise_email
+from app.users.schemas import Accepted
+from app.users.service import WrongPassword, name_key, normalise_email
 
 Auth = NamedDependency[SkipValidation[AuthService]]
 Credentials = NamedDependency[SkipValidation[CredentialService]]
@@ -96,6 +97,7 @@ class OAuthController(Controller):
         dependencies={"form": Provide(read_form)},
         request_max_body_size=MAX_FORM_BYTES,
         summary="Log in, or refresh a login",
+        responses=raises(OAuthError, UnsupportedGrantType, InvalidRefreshToken, WrongCredentials, TooManyRequests),
     )
     async def login(self, request: Request[Any, Any, Any], auth: Auth, form: Form) -> Response[Token]:
         """Exchange name and password, or a refresh token, for a pair of tokens (RFC 6749, sections 4.3 and 6).
@@ -120,10 +122,12 @@ class OAuthController(Controller):
         dependencies={"form": Provide(read_form)},
         request_max_body_size=MAX_FORM_BYTES,
         summary="Log out",
+        responses=raises(OAuthError),
     )
-    async def revoke(self, request: Request[Any, Any, Any], auth: Auth, form: Form) -> None:
+    async def revoke(self, request: Request[Any, Any, Any], auth: Auth, form: Form) -> Response[None]:
         """End the session of an access or a refresh token (RFC 7009); unknown tokens are fine too."""
         await auth.revoke(required(form, "token"), calling_client(request))
+        return Response(None, media_type=MediaType.TEXT)
 
     @get("/.well-known/oauth-authorization-server", opt={**PUBLIC, **LENIENT}, summary="Read the server's metadata")
     async def server_metadata(self, state: State) -> ServerMetadata:
@@ -151,7 +155,7 @@ class CredentialController(Controller):
         """Where you are signed in, the latest used first."""
         return await SessionService(session).all(request.user.id, request.user.session_id)
 
-    @delete("/users/me/sessions/{session_id:int}", summary="End a session")
+    @delete("/users/me/sessions/{session_id:int}", summary="End a session", responses=raises(SessionNotFound))
     async def end_session(
         self, request: SignedInRequest, transaction: Session, session_id: FromPath[SessionId]
     ) -> None:
@@ -165,7 +169,12 @@ class CredentialController(Controller):
         count = await SessionService(transaction).end_others(request.user.id, request.user.session_id)
         note(request, transaction, "other_sessions_ended", count=count)
 
-    @put("/users/me/password", status_code=204, summary="Change your password")
+    @put(
+        "/users/me/password",
+        status_code=204,
+        summary="Change your password",
+        responses=raises(WrongPassword, TooManyRequests),
+    )
     async def change_password(
         self, request: SignedInRequest, credentials: Credentials, data: JSONBody[PasswordChange]
     ) -> None:
@@ -178,7 +187,13 @@ class CredentialController(Controller):
             client=calling_client(request),
         )
 
-    @post("/password-reset", status_code=202, opt=PUBLIC, summary="Ask for a new password")
+    @post(
+        "/password-reset",
+        status_code=202,
+        opt=PUBLIC,
+        summary="Ask for a new password",
+        responses=raises(TooManyRequests),
+    )
     async def request_password_reset(
         self,
         request: Request[Any, Any, Any],
@@ -193,7 +208,13 @@ class CredentialController(Controller):
         await enqueue(transaction, RESET_MAIL, {"email": email})
         return Accepted()
 
-    @post("/password-reset/confirm", status_code=204, opt=PUBLIC, summary="Set a new password")
+    @post(
+        "/password-reset/confirm",
+        status_code=204,
+        opt=PUBLIC,
+        summary="Set a new password",
+        responses=raises(InvalidResetToken),
+    )
     async def reset_password(
         self, request: Request[Any, Any, Any], credentials: Credentials, data: JSONBody[PasswordReset]
     ) -> None:

@@ -6,7 +6,6 @@ from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
 from app.auth.service import end_sessions
-from app.db import Database
 from app.errors import BadRequest
 from app.jobs import enqueue
 from app.limits import Client

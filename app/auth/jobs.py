@@ -10,7 +10,7 @@ from app.security import RESET, Tokens, fingerprint
 from app.users.models import User
 from app.users.service import name_key
 
-RESET_PASSWORD = """\
+RESET_TEXT = """\
 Hello {username},
 
 somebody, hopefully you, asked to set a new password for your account. Within 10 minutes, go to:
@@ -19,7 +19,7 @@ somebody, hopefully you, asked to set a new password for your account. Within 10
 
 If it wasn't you, ignore this mail; your password stays as it is.
 """
-PASSWORD_CHANGED = """\
+CHANGED_TEXT = """\
 Hello {username},
 
 the password of your account at {url} was just changed, and every other session was ended.
@@ -44,14 +44,12 @@ class CredentialMails:
         for user in await self.database.fetch(PERSON.where(known), {}):
             state = fingerprint(user.hashed_password)
             token = self.tokens.issue(RESET, user.id, RESET_LIFETIME, state=state)
-            await self.postman.send(
-                user.email, "Set a new password", RESET_PASSWORD, username=user.username, token=token
-            )
+            await self.postman.send(user.email, "Set a new password", RESET_TEXT, username=user.username, token=token)
 
     async def password_changed(self, payload: dict[str, str | int]) -> None:
         """Tell the owner that the password was changed."""
         for user in await self.database.fetch(PERSON.where(User.id == payload["user_id"]), {}):
-            await self.postman.send(user.email, "Your password was changed", PASSWORD_CHANGED, username=user.username)
+            await self.postman.send(user.email, "Your password was changed", CHANGED_TEXT, username=user.username)
 
 
 async def purge_sessions(database: Database) -> int:

@@ -111,9 +111,3 @@ class PasswordReset(Struct, forbid_unknown_fields=True):
 
     token: MailedToken
     new_password: NewPassword
-
-
-class Accepted(Struct):
-    """The request was taken; whether a mail goes out is nobody's business but its receiver's."""
-
-    status: Literal["accepted"] = "accepted"

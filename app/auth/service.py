@@ -1,6 +1,7 @@
 """Logging in, staying logged in and logging out: passwords in, tokens out."""
 
 import secrets
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth.models import LoginSession
 from app.auth.schemas import Token
 from app.db import Database, now
-from app.errors import OAuthError
+from app.errors import OAuthError, TooManyRequests
 from app.limits import Client, Limits
 from app.logs import security_event
 from app.security import ACCESS, REFRESH, Claims, InvalidTokenError, Passwords, Tokens
@@ -69,13 +70,21 @@ class AuthService:
     """Opens, renews and ends sessions; it opens its own transactions, since no hash may be computed inside one."""
 
     def __init__(
-        self, database: Database, passwords: Passwords, tokens: Tokens, limits: Limits, lifetimes: Lifetimes
+        self,
+        database: Database,
+        passwords: Passwords,
+        tokens: Tokens,
+        limits: Limits,
+        lifetimes: Lifetimes,
+        count_login: Callable[[str], None],
     ) -> None:
+        """`count_login` is told how each login went: `success`, `failure` or `limited`."""
         self.database = database
         self.passwords = passwords
         self.tokens = tokens
         self.limits = limits
         self.lifetimes = lifetimes
+        self.count_login = count_login
 
     async def login(self, name: str, password: str, client: Client) -> Token:
         """Open a session for whoever knows the password.
@@ -90,7 +99,14 @@ class AuthService:
 
         # By name and by address, guesses at one account are counted together.
         counted = str(account.id) if account else name_key(name)
-        if not await self.limits.guess(verify, account=counted, network=client.network) or account is None:
+        try:
+            matches = await self.limits.guess(verify, account=counted, network=client.network)
+        except TooManyRequests:
+            self.count_login("limited")
+            security_event("login_limited", user_id=account.id if account else None, address=client.address)
+            raise
+        self.count_login("success" if matches else "failure")
+        if not matches or account is None:
             security_event("login_failed", user_id=account.id if account else None, address=client.address)
             raise WrongCredentials
         if self.passwords.is_outdated(account.hashed_password):

@@ -1,16 +1,34 @@
 """The routes of accounts."""
 
+from typing import Annotated, Literal
+
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody, SkipValidation
+from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
-from app.auth.guard import PUBLIC, SignedIn, SignedInRequest, require_superuser
+from app.auth.guard import PUBLIC, SignedIn, SignedInRequest, SuperuserOnly, require_superuser
+from app.docs import raises
+from app.errors import TooManyRequests
 from app.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Limits, calling_client, client_network
+from app.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.users.models import User
 from app.users.schemas import Accepted, EmailVerification, Id, RightsUpdate, UserCreate, UserRead, UserUpdate
-from app.users.service import UserService, name_key
+from app.users.service import (
+    InvalidVerificationToken,
+    LastSuperuser,
+    NameTaken,
+    RegistrationClosed,
+    UserNotFound,
+    UserService,
+    WrongPassword,
+    name_key,
+)
 
 Users = NamedDependency[SkipValidation[UserService]]
+Sort = Annotated[
+    Literal["id", "-id", "created_at", "-created_at", "username", "-username"],
+    QueryParameter(description="The order, `-` for descending: names by code point, what is equal by id."),
+]
 RateLimits = NamedDependency[SkipValidation[Limits]]
 
 
@@ -20,35 +38,56 @@ class UserController(Controller):
     path = "/users"
     tags = ["Users"]
 
-    @post("/", opt=PUBLIC, summary="Register")
+    @post("/", opt=PUBLIC, summary="Register", responses=raises(NameTaken, RegistrationClosed))
     async def create_user(self, users: Users, data: JSONBody[UserCreate]) -> Response[UserRead]:
         """Open an account. Username and e-mail address must be free, in any case."""
         user = await users.register(data)
         return Response(to_read(user), headers={"Location": f"/users/{user.id}"})
+
+    @get("/", summary="List the accounts", responses=raises(SuperuserOnly), response_headers=PAGE_HEADERS)
+    async def list_users(
+        self,
+        request: SignedInRequest,
+        users: Users,
+        *,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+        sort: Sort = "-id",
+        q: Search = None,
+        count: Count = False,
+    ) -> Response[list[UserRead]]:
+        """For superusers: all accounts, newest first, in pages; a search looks at names and addresses."""
+        require_superuser(request)
+        query = page_query(request, limit=limit, cursor=cursor, sort=sort, q=q, count=count)
+        return page_response(request, query, await users.page(query))
 
     @get("/me", summary="Read your account")
     async def read_me(self, request: SignedInRequest) -> UserRead:
         """The account that the access token belongs to."""
         return to_read(request.user)
 
-    @patch("/me", summary="Change your account")
+    @patch("/me", summary="Change your account", responses=raises(NameTaken, WrongPassword, TooManyRequests))
     async def update_me(self, request: SignedInRequest, users: Users, data: JSONBody[UserUpdate]) -> UserRead:
         """Absent fields keep their value. A new e-mail address needs the current password, and is told by mail."""
         return to_read(await users.update(request.user.id, data, calling_client(request)))
 
-    @delete("/me", summary="Delete your account")
+    @delete("/me", summary="Delete your account", responses=raises(LastSuperuser))
     async def delete_me(self, request: SignedInRequest, users: Users) -> None:
         """Your account, its items and its sessions are gone."""
         await users.delete(request.user.id, by=request.user.id)
 
-    @get("/{user_id:int}", summary="Read an account")
+    @get("/{user_id:int}", summary="Read an account", responses=raises(SuperuserOnly, UserNotFound))
     async def read_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> UserRead:
         """For superusers, and for everybody their own."""
         if user_id != request.user.id:
             require_superuser(request)
         return to_read(await users.get(user_id))
 
-    @patch("/{user_id:int}", summary="Change an account's rights")
+    @patch(
+        "/{user_id:int}",
+        summary="Change an account's rights",
+        responses=raises(SuperuserOnly, UserNotFound, LastSuperuser),
+    )
     async def update_user(
         self, request: SignedInRequest, users: Users, user_id: FromPath[Id], data: JSONBody[RightsUpdate]
     ) -> UserRead:
@@ -56,7 +95,7 @@ class UserController(Controller):
         require_superuser(request)
         return to_read(await users.set_rights(user_id, data, by=request.user.id))
 
-    @delete("/{user_id:int}", summary="Delete an account")
+    @delete("/{user_id:int}", summary="Delete an account", responses=raises(SuperuserOnly, UserNotFound, LastSuperuser))
     async def delete_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> None:
         """For superusers: the account, its items and its sessions are gone. The last superuser stays."""
         require_superuser(request)
@@ -69,7 +108,7 @@ class VerificationController(Controller):
     path = "/email-verification"
     tags = ["Authentication"]
 
-    @post("/", status_code=202, summary="Have the verification mail sent again")
+    @post("/", status_code=202, summary="Have the verification mail sent again", responses=raises(TooManyRequests))
     async def send_verification(self, request: SignedInRequest, users: Users, limits: RateLimits) -> Accepted:
         """Mails a token that works once, for 24 hours."""
         await limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, client_network(request))
@@ -77,7 +116,13 @@ class VerificationController(Controller):
         await users.send_verification(request.user.id)
         return Accepted()
 
-    @post("/confirm", status_code=204, opt=PUBLIC, summary="Verify your e-mail address")
+    @post(
+        "/confirm",
+        status_code=204,
+        opt=PUBLIC,
+        summary="Verify your e-mail address",
+        responses=raises(InvalidVerificationToken),
+    )
     async def verify_email(self, users: Users, data: JSONBody[EmailVerification]) -> None:
         """Takes the token from the mail."""
         await users.verify_email(data.token)

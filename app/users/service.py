@@ -17,14 +17,24 @@ from app.errors import BadRequest, Conflict, Forbidden, InvalidField, InvalidFie
 from app.jobs import enqueue
 from app.limits import Client, Limits
 from app.logs import security_event
+from app.paging import Listing, Page, PageQuery
 from app.policy import PasswordPolicy
 from app.security import VERIFICATION, InvalidTokenError, Passwords, Tokens, fingerprint
 from app.users.models import User
-from app.users.schemas import RightsUpdate, UserCreate, UserUpdate
+from app.users.schemas import RightsUpdate, UserCreate, UserRead, UserUpdate
 
 VERIFICATION_LIFETIME = timedelta(hours=24)
 VERIFICATION_MAIL = "verification_mail"
 ADDRESS_CHANGED_MAIL = "address_changed_mail"
+
+
+LISTING = Listing(
+    User,
+    UserRead,
+    key=User.id,
+    orders=[User.id, User.created_at, User.username],
+    searched=[User.username_key, User.email_key],
+)
 
 
 class NameTaken(BadRequest):
@@ -123,6 +133,11 @@ class UserService:
         """One account. Raises UserNotFound."""
         async with self.database.reading() as session:
             return await found(session, user_id)
+
+    async def page(self, query: PageQuery) -> Page[UserRead]:
+        """One page of all accounts."""
+        async with self.database.reading() as session:
+            return await LISTING.page(session, query)
 
     async def update(self, user_id: int, data: UserUpdate, client: Client) -> User:
         """Change a name or an address.

@@ -1,0 +1,204 @@
+"""The settings: where they come from, and what is refused."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from app.settings import DEFAULT_DATABASE_URL, ENV_FILE, Settings, SettingsError, database_url, write_first_secret
+from tests.factories import SECRET
+from tests.programs import ROOT
+
+RANDOM = "Zq3vX9-4tKpL0mWbN7yRcE2uHsJ8gDfA"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without a `.env`, and an environment without settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("SECRET_KEY", "DATABASE_URL", "ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def load(**variables: str) -> Settings:
+    """The settings of an environment that has a secret and these."""
+    return Settings.load({"SECRET_KEY": SECRET} | variables)
+
+
+# Where they come from -------------------------------------------------------------------------------------------------
+
+
+def test_all_but_the_secret_have_defaults() -> None:
+    """Those that the documentation names."""
+    settings = load()
+    assert settings.database_url == DEFAULT_DATABASE_URL
+    assert (settings.algorithm, settings.access_token_expire_minutes) == ("HS256", 30)
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
+    assert settings.url == "http://127.0.0.1:8000"
+    assert not settings.production
+
+
+def test_a_variable_wins_over_its_line_in_the_file() -> None:
+    """And what the environment doesn't name, the file does."""
+    ENV_FILE.write_text("PORT=9001\nHOST=localhost\n# WORKERS=5\n")
+    settings = load(PORT="9002")
+    assert (settings.port, settings.host, settings.workers) == (9002, "localhost", 1)
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    """Containers set them so."""
+    assert load(PORT="", CORS_ORIGINS="", PUBLIC_URL="").port == 8000
+
+
+def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no other is given."""
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+    assert Settings.load().secret_key == SECRET
+
+
+def test_lists_are_separated_by_commas() -> None:
+    """With or without spaces."""
+    assert load(CORS_ORIGINS="https://a.org, http://localhost:3000,").cors_origins == (
+        "https://a.org",
+        "http://localhost:3000",
+    )
+
+
+def test_a_public_url_has_no_slash_at_its_end() -> None:
+    """Tokens name it as their issuer."""
+    assert load(PUBLIC_URL="https://api.example.org/v1/").url == "https://api.example.org/v1"
+
+
+def test_the_example_file_holds_the_defaults() -> None:
+    """It can be copied as it is, once it has a secret."""
+    ENV_FILE.write_text((ROOT / ".env.example").read_text())
+    assert load() == Settings(secret_key=SECRET)
+
+
+def test_migrations_need_no_secret() -> None:
+    """The database's address is read alone."""
+    assert database_url() == DEFAULT_DATABASE_URL
+    ENV_FILE.write_text("DATABASE_URL=postgres://h/n\n")
+    assert database_url() == "postgres://h/n"
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY is not set"),
+        ({"SECRET_KEY": "x" * 31}, "SECRET_KEY must have at least 32 bytes for HS256"),
+        ({"ALGORITHM": "HS512"}, "SECRET_KEY must have at least 64 bytes for HS512"),
+        ({"SECRET_KEY_PREVIOUS": "short"}, "at least 32 bytes"),
+        ({"ALGORITHM": "none"}, "ALGORITHM: Invalid enum value 'none'"),
+        ({"ALGORITHM": "RS256"}, "ALGORITHM: Invalid enum value 'RS256'"),
+        ({"ACCESS_TOKEN_EXPIRE_MINUTES": "0"}, "ACCESS_TOKEN_EXPIRE_MINUTES: "),
+        ({"ACCESS_TOKEN_EXPIRE_MINUTES": "soon"}, "ACCESS_TOKEN_EXPIRE_MINUTES: "),
+        ({"ENVIRONMENT": "staging"}, "ENVIRONMENT: Invalid enum value 'staging'"),
+        ({"PORT": "0"}, "PORT: "),
+        ({"PORT": "65536"}, "PORT: "),
+        ({"WORKERS": "0"}, "WORKERS: "),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: "),
+        ({"CORS_ORIGINS": "app.example.org"}, "CORS_ORIGINS: app.example.org is not an origin"),
+        ({"CORS_ORIGINS": "https://a.org/path"}, "is not an origin"),
+        ({"CORS_ORIGINS": "https://a.org/"}, "is not an origin"),
+        ({"PUBLIC_URL": "api.example.org"}, "PUBLIC_URL must start with http"),
+        ({"TRUSTED_PROXIES": "proxy"}, "TRUSTED_PROXIES: proxy is no address"),
+        ({"REGISTRATION": "maybe"}, "REGISTRATION: "),
+        ({"JOBS_IN_PROCESS": "perhaps"}, "JOBS_IN_PROCESS: "),
+        ({"DATABASE_URL": "mysql://h/n"}, "DATABASE_URL must be"),
+        ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must be"),
+        ({"DATABASE_URL": "sqlite:///:memory:"}, "DATABASE_URL must be"),
+        ({"DATABASE_URL": "postgresql://u@h:port/n"}, "DATABASE_URL must be"),
+        ({"DATABASE_URL": "postgresql+psycopg2://h/n"}, "DATABASE_URL must be"),
+        ({"DATABASE_URL": "file.sqlite3"}, "DATABASE_URL must be"),
+    ],
+)
+def test_a_bad_setting_is_named_in_one_line(variables: dict[str, str], message: str) -> None:
+    """And no setting that is refused shows a secret."""
+    with pytest.raises(SettingsError) as refusal:
+        load(**variables)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert SECRET not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "change-me-change-me-change-me-change-me",
+        "your-secret-key-here-your-secret-key-here",
+        "example-0123456789-abcdefghijklmnop",
+        "a" * 64,
+        "abcabcabcabcabcabcabcabcabcabcabcabc",
+    ],
+)
+def test_production_refuses_a_secret_that_looks_like_an_example(secret: str) -> None:
+    """Development takes it."""
+    assert load(SECRET_KEY=secret).secret_key == secret
+    with pytest.raises(SettingsError, match="looks like an example"):
+        load(SECRET_KEY=secret, ENVIRONMENT="production")
+
+
+def test_production_refuses_every_origin_at_once() -> None:
+    """It takes those that are named."""
+    with pytest.raises(SettingsError, match="must name its origins"):
+        load(SECRET_KEY=RANDOM, ENVIRONMENT="production", CORS_ORIGINS="https://a.org,*")
+    assert load(CORS_ORIGINS="*").cors_origins == ("*",)
+    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", CORS_ORIGINS="https://a.org").production
+
+
+def test_passwords_are_longer_in_production() -> None:
+    """Unless the operator says otherwise."""
+    assert load().least_password_length == 1
+    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production").least_password_length == 12
+    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", PASSWORD_MIN_LENGTH="8").least_password_length == 8
+
+
+# The first secret -----------------------------------------------------------------------------------------------------
+
+
+def test_a_first_run_writes_a_secret_that_only_its_owner_reads() -> None:
+    """A later run keeps it."""
+    assert write_first_secret()
+    assert stat.S_IMODE(ENV_FILE.stat().st_mode) == 0o600
+    first = Settings.load({}).secret_key
+    assert len(first) >= 64
+    assert not write_first_secret()
+    assert Settings.load({}).secret_key == first
+
+
+def test_no_two_first_runs_write_the_same_secret() -> None:
+    """It is random."""
+    write_first_secret()
+    first = ENV_FILE.read_text()
+    ENV_FILE.unlink()
+    write_first_secret()
+    assert ENV_FILE.read_text() != first
+
+
+@pytest.mark.parametrize("content", ["PORT=9001", "PORT=9001\n", "SECRET_KEY=\nPORT=9001\n", "PORT=9001\nSECRET_KEY="])
+def test_a_secret_is_added_to_a_file_that_has_none(content: str) -> None:
+    """Whose other lines stay, also when the last one doesn't end."""
+    ENV_FILE.write_text(content)
+    assert write_first_secret()
+    settings = Settings.load({})
+    assert settings.port == 9001
+    assert len(settings.secret_key) >= 64
+
+
+def test_where_there_is_a_secret_none_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment, say."""
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+    assert not write_first_secret()
+    assert not ENV_FILE.exists()
+
+
+def test_production_is_given_no_secret_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its servers would have another."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    assert not write_first_secret()
+    with pytest.raises(SettingsError, match="SECRET_KEY is not set"):
+        Settings.load()
