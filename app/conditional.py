@@ -12,8 +12,8 @@ IfMatch = Annotated[
     str | None,
     HeaderParameter(
         name="If-Match",
-        description="Change it only while its tag is one of these; `*`, or no header: whatever its tag is.",
-        examples=[Example(value='"3"')],
+        description="Do it only while the tag is one of these. With `*`, or without the header, the last writer wins.",
+        examples=[Example(summary="any version", value="*"), Example(summary="one version", value='"3"')],
     ),
 ]
 IfNoneMatch = Annotated[

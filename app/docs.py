@@ -54,7 +54,7 @@ TAGS = [
 
 # The errors that follow from the kind of operation: what the document calls each, when it comes, and a detail.
 ERRORS = {
-    400: ("BadRequest", "The body can't be read", "The body is not valid JSON"),
+    400: ("BadRequest", "The body or the query can't be read", "The body is not valid JSON"),
     401: ("Unauthorized", "No valid access token came with the request", "Not authenticated"),
     404: ("NotFound", "There is nothing under this id", "There is nothing at this path"),
     413: ("ContentTooLarge", "The body is too large", "The body is too large"),
@@ -121,7 +121,7 @@ def rules(handler: HTTPRouteHandler, operation: dict[str, Any]) -> Iterator[int]
     if any(parameter["in"] == "path" for parameter in operation.get("parameters", [])):
         yield 404
     if not handler.opt.get("lenient"):
-        yield 422
+        yield from (400, 422)  # For a query that is not UTF-8, and for one with unknown parameters.
     if not public or handler.parsed_fn_signature.parameters:  # It needs more than itself: the database, say.
         yield 503
     yield 500

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Mapping
 from time import perf_counter
 from typing import cast
 
@@ -29,8 +30,12 @@ HTTPS_HEADERS = [(b"strict-transport-security", b"max-age=31536000; includeSubDo
 class Edge:
     """Wraps the application's own ASGI handler; plain ASGI, since it runs for every request."""
 
-    def __init__(self, app: ASGIApp, *, https: bool, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, allow: Mapping[str, bytes], https: bool, metrics: Metrics | None = None
+    ) -> None:
+        """`allow` has the methods of each path's template, as the Allow header names them."""
         self.app = app
+        self.allow = allow
         self.metrics = metrics
         self.headers = SECURITY_HEADERS + (HTTPS_HEADERS if https else [])
 
@@ -39,7 +44,7 @@ class Edge:
         if scope["type"] != ScopeType.HTTP:
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, send, self.headers)
+        exchange = Exchange(scope, send, self.headers, self.allow)
         if self.metrics:
             self.metrics.arrived()
         try:
@@ -53,9 +58,11 @@ class Edge:
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("headers", "is_head", "request_id", "scope", "send_on", "started", "status")
+    __slots__ = ("allow", "headers", "is_head", "request_id", "scope", "send_on", "started", "status")
 
-    def __init__(self, scope: HTTPScope, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self, scope: HTTPScope, send: Send, headers: list[tuple[bytes, bytes]], allow: Mapping[str, bytes]
+    ) -> None:
         self.started = perf_counter()
         self.request_id = request_id(scope)
         logs.request_id.set(self.request_id)
@@ -65,6 +72,7 @@ class Exchange:
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         self.send_on = send
         self.headers = headers
+        self.allow = allow
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -80,12 +88,16 @@ class Exchange:
         """The answer's own headers first; a handler's choice wins over the default."""
         own = {name for name, _ in headers}
         if b"allow" in own:
-            headers = [(name, with_head(value) if name == b"allow" else value) for name, value in headers]
+            headers = [(name, self.allowed(value) if name == b"allow" else value) for name, value in headers]
         headers += [header for header in self.headers if header[0] not in own]
         headers.append((b"x-request-id", self.request_id.encode()))
         if b"cache-control" not in own and self.is_guarded():
             headers.append((b"cache-control", b"private, no-cache"))
         return headers
+
+    def allowed(self, methods: bytes) -> bytes:
+        """The methods of the path; the framework's answer to OPTIONS forgets those of a route's later handlers."""
+        return self.allow.get(self.route) or with_head(methods)
 
     def is_guarded(self) -> bool:
         """Whether the route asks who calls, answered or refused."""

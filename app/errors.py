@@ -17,6 +17,7 @@ A feature derives its own from these, beside the rule that raises it; what the f
 mapped here.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -173,6 +174,8 @@ def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one 
         return InvalidFields()
     if not isinstance(error, DBAPIError):
         return None
+    if is_orphan(error):
+        return Conflict("What this belongs to has just been deleted")
     state = getattr(error.orig, "sqlstate", None)
     if state in INVALID_VALUE:
         return InvalidFields()
@@ -185,6 +188,11 @@ def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one 
 def is_duplicate(error: DBAPIError) -> bool:
     """Whether a unique constraint refused the row, on either database."""
     return getattr(error.orig, "sqlstate", None) == "23505" or "UNIQUE constraint failed" in str(error.orig)
+
+
+def is_orphan(error: DBAPIError) -> bool:
+    """Whether a row refers to one that isn't there, on either database: its owner's account was deleted meanwhile."""
+    return getattr(error.orig, "sqlstate", None) == "23503" or "FOREIGN KEY constraint failed" in str(error.orig)
 
 
 def app_error(error: Exception) -> AppError:
@@ -228,10 +236,15 @@ def framework_error(error: HTTPException) -> AppError:
 def invalid_parameters(error: ValidationException) -> AppError:
     """Parameters that the framework refused; a body that is missing altogether is no JSON."""
     extra = error.extra if isinstance(error.extra, list) else []
-    keys = [str(problem.get("key", "")) for problem in extra]
-    if "data" in keys:
+    if any(problem.get("key") == "data" for problem in extra):
         return BadRequest("The body is missing")
-    return InvalidFields(*(InvalidField(f"/{key}", "is not a valid value") for key in keys))
+    return InvalidFields(*(InvalidField(f"/{parameter_name(problem)}", "is not a valid value") for problem in extra))
+
+
+def parameter_name(problem: Mapping[str, str]) -> str:
+    """What the client calls a parameter; the framework calls a header by the name of the handler's argument."""
+    name = problem.get("key", "")
+    return name.replace("_", "-").title() if problem.get("source") == "header" else name
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Problem | OAuthProblem]:

@@ -74,9 +74,6 @@ class RequestInProgress(Conflict):
 
     detail = "A request with this Idempotency-Key is still in progress"
 
-    def __init__(self) -> None:
-        super().__init__(headers={"Retry-After": "1"})
-
 
 def claim(insert: postgresql.Insert | sqlite.Insert) -> ReturningInsert[int]:
     """Make the row this request's, when there is none or one that is too old.

@@ -11,6 +11,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.routes import HTTPRoute
 
 from app import logs
 from app.auth.controller import CredentialController, OAuthController
@@ -21,7 +22,7 @@ from app.auth.service import AuthService, Lifetimes
 from app.cli import JobCommands, OperatorCommands
 from app.db import Database
 from app.docs import openapi_config
-from app.edge import Edge
+from app.edge import Edge, with_head
 from app.errors import HANDLERS
 from app.health import HealthController
 from app.idempotency import purge_answers
@@ -117,8 +118,19 @@ def create_app(settings: Settings) -> Litestar:
     )
     learn_query_parameters(application)
     https = settings.url.startswith("https:")
-    application.asgi_handler = Edge(application.asgi_handler, https=https, metrics=metrics)
+    application.asgi_handler = Edge(
+        application.asgi_handler, allow=methods_of_paths(application), https=https, metrics=metrics
+    )
     return application
+
+
+def methods_of_paths(application: Litestar) -> dict[str, bytes]:
+    """What OPTIONS answers for each path's template."""
+    return {
+        route.path_format: with_head(", ".join(route.route_handler_map).encode())
+        for route in application.routes
+        if isinstance(route, HTTPRoute)
+    }
 
 
 def lifetimes(settings: Settings) -> Lifetimes:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapped, declared_attr, mapped_
 
 from app.db import Base, PrimaryKey, Timestamps, now
 from app.errors import Forbidden, NotFound, PreconditionFailed
-from app.paging import Listing, Page, PageQuery, columns_of
+from app.paging import Listing, Page, PageQuery, columns_of, table_of
 
 Versions = frozenset[int]
 
@@ -56,10 +56,11 @@ class OwnedTable(Generic[Row, Read]):
         self.missing = missing
         self.foreign = foreign
         # Columns straight into Structs: entities, which reading doesn't need, would double the cost of a list.
-        columns = [*columns_of(model, read), model.version]
-        self.insert = insert(model).returning(*columns)
-        self.select = select(model.owner_id, *columns).where(model.id == bindparam("id"))
-        owned = model.owner_id == bindparam("owner_id")
+        table = table_of(model)
+        columns = [*columns_of(model, read), table.c.version]
+        self.insert = insert(table).returning(*columns)
+        self.select = select(table.c.owner_id, *columns).where(table.c.id == bindparam("id"))
+        owned = table.c.owner_id == bindparam("owner_id")
         self.listing = Listing(model, read, key=model.id, orders=orders, searched=searched, where=owned)
 
 

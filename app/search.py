@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, bindparam, or_, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
 from app.errors import InvalidField, InvalidFields
 
@@ -32,7 +31,7 @@ def terms_of(q: str) -> tuple[str, ...]:
     return terms
 
 
-def matches(columns: Sequence[InstrumentedAttribute[str]], terms: int) -> list[ColumnElement[bool]]:
+def matches(columns: Sequence[ColumnElement[str]], terms: int) -> list[ColumnElement[bool]]:
     """The conditions of a search for so many terms: each is in one of the folded columns."""
     return [
         or_(*(column.like(bindparam(f"term_{number}"), escape=ESCAPE) for column in columns)) for number in range(terms)

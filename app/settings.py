@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta, Struct
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 ENV_FILE = Path(".env")
 DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
@@ -180,15 +182,21 @@ def check_rate_limit_storage(url: str) -> None:
 def check_database_url(url: str) -> None:
     """Refuse a database that is neither PostgreSQL nor an SQLite file."""
     scheme, _, rest = url.partition("://")
-    try:
-        postgresql = scheme in {"postgres", "postgresql", "postgresql+asyncpg"} and urlsplit(url).port != 0
-    except ValueError:
-        postgresql = False
+    postgresql = scheme in {"postgres", "postgresql", "postgresql+asyncpg"} and is_url(url)
     sqlite = (
         scheme in {"sqlite", "sqlite+aiosqlite"} and rest.startswith("/") and rest.strip("/") not in {"", ":memory:"}
     )
     if not (postgresql or sqlite):
         raise SettingsError("DATABASE_URL must be postgresql://user:password@host/name or sqlite:///file")
+
+
+def is_url(text: str) -> bool:
+    """Whether SQLAlchemy can read it as the address of a database."""
+    try:
+        make_url(text)
+    except (ArgumentError, ValueError):
+        return False
+    return True
 
 
 class SmtpServer(Struct, frozen=True):

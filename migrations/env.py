@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from typing import Literal
 
 from advanced_alchemy.types import DateTimeUTC
@@ -69,6 +70,7 @@ async def run() -> None:
     except SettingsError as error:
         sys.exit(f"Configuration error: {error}")
     except (SQLAlchemyError, OSError) as error:
+        await threads_ended()
         sys.exit(f"The database of DATABASE_URL can't be reached: {getattr(error, 'orig', None) or error}")
     try:
         async with connection.begin():
@@ -76,6 +78,13 @@ async def run() -> None:
     finally:
         await connection.close()
         await engine.dispose()
+
+
+async def threads_ended() -> None:
+    """After a connect that failed, aiosqlite's thread still reports its own end to the loop, which must be there."""
+    for thread in threading.enumerate():
+        if "_connection_worker" in thread.name:
+            await asyncio.to_thread(thread.join, 5)
 
 
 if context.is_offline_mode():

@@ -64,6 +64,23 @@ def test_lists_are_separated_by_commas() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h/n",
+        "postgres://u:p#/?[@h:5432/n?sslmode=require",
+        "postgresql+asyncpg://u:p@h/n",
+        "postgresql://postgres@/postgres?host=/tmp/x",
+        "sqlite:///file",
+        "sqlite:////tmp/file",
+        "sqlite+aiosqlite:///file",
+    ],
+)
+def test_these_databases_are_taken(url: str) -> None:
+    """With or without the name of a driver."""
+    assert load(DATABASE_URL=url).database_url == url
+
+
 def test_a_public_url_has_no_slash_at_its_end() -> None:
     """Tokens name it as their issuer."""
     assert load(PUBLIC_URL="https://api.example.org/v1/").url == "https://api.example.org/v1"

@@ -107,11 +107,11 @@ class AuthService:
             raise
         self.count_login("success" if matches else "failure")
         if not matches or account is None:
-            security_event("login_failed", user_id=account.id if account else None, address=client.address)
-            raise WrongCredentials
-        if self.passwords.is_outdated(account.hashed_password):
-            await self.rehash(account, password)
-        return await self.open_session(account.id, client)
+            raise refused(account.id if account else None, client)
+        hashed = account.hashed_password
+        if self.passwords.is_outdated(hashed):
+            hashed = await self.rehash(account, password)
+        return await self.open_session(account.id, client, hashed_password=hashed)
 
     async def find(self, name: str) -> Account | None:
         """The account with that username or e-mail address, in any case; no username has an @."""
@@ -119,15 +119,20 @@ class AuthService:
         rows = await self.database.fetch(statement, {"key": name_key(name)})
         return Account(*rows[0]) if rows else None
 
-    async def rehash(self, account: Account, password: str) -> None:
-        """Store the password's hash with today's parameters, unless the password has been changed meanwhile."""
+    async def rehash(self, account: Account, password: str) -> str:
+        """The password's hash with today's parameters; stored, unless the password has been changed meanwhile."""
         hashed = await self.passwords.hash(password)
         unchanged = (User.id == account.id) & (User.hashed_password == account.hashed_password)
         async with self.database.transaction() as session:
             await session.execute(update(User).where(unchanged).values(hashed_password=hashed))
+        return hashed
 
-    async def open_session(self, user_id: int, client: Client) -> Token:
-        """A new session and its tokens; the oldest session goes when there are too many."""
+    async def open_session(self, user_id: int, client: Client, *, hashed_password: str | None = None) -> Token:
+        """A new session and its tokens; the oldest session goes when there are too many.
+
+        Raises WrongCredentials when the user is gone or disabled by now, or has another password than the one with that
+        hash.
+        """
         session_id = secrets.randbelow(SESSION_IDS) + 1
         moment = now()
         expires_at = self.expiry(moment, moment)
@@ -143,7 +148,14 @@ class AuthService:
         )
         newest = select(LoginSession.id).where(LoginSession.user_id == user_id)
         kept = newest.order_by(LoginSession.created_at.desc(), LoginSession.id).limit(MAX_SESSIONS)
+        # Logins of one user come one after the other, so that each sees the sessions that the others have opened; and
+        # none outlives a new password, which ends the sessions that it finds.
+        owner = select(User.id).where(User.id == user_id, User.is_active).with_for_update(key_share=True)
+        if hashed_password is not None:
+            owner = owner.where(User.hashed_password == hashed_password)
         async with self.database.transaction() as session:
+            if not (await session.execute(owner)).first():
+                raise refused(user_id, client)
             await session.execute(opened)
             surplus = (LoginSession.user_id == user_id) & LoginSession.id.not_in(kept)
             await session.execute(delete(LoginSession).where(surplus))
@@ -166,7 +178,7 @@ class AuthService:
         )
 
     async def refresh(self, refresh_token: str, client: Client) -> Token:
-        """The next pair of tokens. Raises InvalidRefreshToken, and ends the session of a token that was spent before."""
+        """The next pair of tokens. Raises InvalidRefreshToken; a token that was spent before ends its session."""
         try:
             claims = self.tokens.read(REFRESH, refresh_token)
         except InvalidTokenError:
@@ -215,6 +227,12 @@ class AuthService:
                 ended = await end_sessions(session, named)
             if ended:
                 security_event("logout", user_id=claims.user_id, session_id=claims.sid, address=client.address)
+
+
+def refused(user_id: int | None, client: Client) -> WrongCredentials:
+    """The refusal of a login, which is logged."""
+    security_event("login_failed", user_id=user_id, address=client.address)
+    return WrongCredentials()
 
 
 def owned(claims: Claims) -> ColumnElement[bool]:

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from litestar import Controller, Response, delete, get, patch, post
+from litestar.openapi.spec import Example
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from app.auth.guard import SignedInRequest
@@ -17,7 +18,10 @@ from app.requests import Session
 
 Sort = Annotated[
     Literal["id", "-id", "updated_at", "-updated_at", "title", "-title"],
-    QueryParameter(description="The order, `-` for descending: titles by code point, what is equal by id."),
+    QueryParameter(
+        description="The order, `-` for descending: titles by code point, what is equal by id.",
+        examples=[Example(value="title")],
+    ),
 ]
 
 
