@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVarTuple
+from typing import Annotated, Any, TypeAlias, TypeVarTuple
 
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy import URL, BigInteger, Connection, Identity, Integer, MetaData, Row, event, make_url
@@ -94,6 +94,19 @@ class Database:
     async def close(self) -> None:
         """Close every pooled connection."""
         await self.engine.dispose()
+
+
+Work: TypeAlias = Database | AsyncSession
+"""Where a statement runs: by itself, committed at once, or in a session's transaction."""
+
+
+async def rows_of(
+    work: Work, statement: TypedReturnsRows[*Columns], parameters: Mapping[str, object]
+) -> Sequence[Row[*Columns]]:
+    """The rows of a statement that is run there."""
+    if isinstance(work, Database):
+        return await work.fetch(statement, parameters)
+    return (await work.execute(statement, parameters)).all()
 
 
 def after_commit(session: AsyncSession, action: Callable[[], None]) -> None:

@@ -10,11 +10,11 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
 
 from app import logs
 from app.metrics import Metrics
 
-log = structlog.get_logger("access")
 SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
 
 SECURITY_HEADERS = [
@@ -38,6 +38,8 @@ class Edge:
         self.allow = allow
         self.metrics = metrics
         self.headers = SECURITY_HEADERS + (HTTPS_HEADERS if https else [])
+        # Bound once: the module's own would be put together again for each line.
+        self.logger = structlog.get_logger("access").bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -50,7 +52,7 @@ class Edge:
         try:
             await self.app(exchange.scope, receive, exchange.send)
         finally:
-            exchange.log()
+            exchange.log(self.logger)
             if self.metrics:
                 self.metrics.answered(exchange.method, exchange.route, exchange.status, exchange.seconds)
 
@@ -119,10 +121,10 @@ class Exchange:
         """Since the request arrived."""
         return perf_counter() - self.started
 
-    def log(self) -> None:
+    def log(self, logger: FilteringBoundLogger) -> None:
         """The access line; it names the route's template, not the path, so it holds nothing of the client's making."""
         user = self.scope.get("user")
-        log.info(
+        logger.info(
             "request",
             method=self.method,
             route=self.route,

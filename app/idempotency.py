@@ -61,6 +61,10 @@ class Answer(Struct, array_like=True):
     headers: dict[str, str]
     body: bytes
 
+    def again(self) -> Response[Any]:
+        """What the client was sent, once more."""
+        return Response(self.body, status_code=self.status, headers=self.headers, media_type=MediaType.JSON)
+
 
 class KeyReused(InvalidFields):
     """The key came before, with another body."""
@@ -142,30 +146,36 @@ def digest(content: object) -> bytes:
 
 
 def idempotent(handler: Handler) -> Handler:
-    """Let clients send an Idempotency-Key to a POST handler, which takes `request`, `transaction` and `data`.
+    """Let clients send an Idempotency-Key to a POST handler, which takes `request`, `work` and `data`.
 
-    What it raises isn't kept: its transaction, and the key with it, is rolled back.
+    The work is a session in a transaction when there is a key, and otherwise the database, on which one statement needs
+    no more round trips than itself. What the handler raises isn't kept: the transaction, and the key, is rolled back.
     """
 
     @wraps(handler)
     async def once(*args: object, idempotency_key: str | None = None, **kwargs: Any) -> Response[Any]:  # noqa: ANN401 - whatever the handler takes
-        if idempotency_key is None:
-            return await handler(*args, **kwargs)
         request: Request[Any, Any, Any] = kwargs["request"]
-        attempt = Attempt(kwargs["transaction"], request, idempotency_key, kwargs["data"])
-        if answer := await attempt.claim():
-            return Response(answer.body, status_code=answer.status, headers=answer.headers, media_type=MediaType.JSON)
-        response = await handler(*args, **kwargs)
-        status = response.status_code or request.route_handler.status_code
-        body = response.render(response.content, MediaType.JSON)
-        await attempt.store(Answer(status, response.headers, body))
+        database: Database = request.app.state.database
+        if idempotency_key is None:
+            return await handler(*args, work=database, **kwargs)
+        async with database.transaction() as session:
+            attempt = Attempt(session, request, idempotency_key, kwargs["data"])
+            if answer := await attempt.claim():
+                return answer.again()
+            response = await handler(*args, work=session, **kwargs)
+            status = response.status_code or request.route_handler.status_code
+            await attempt.store(Answer(status, response.headers, response.render(response.content, MediaType.JSON)))
         return response
 
     # The framework reads the signature: this is how it knows, checks and documents the header.
     key = Parameter("idempotency_key", Parameter.KEYWORD_ONLY, default=None, annotation=Key)
     known = signature(handler)
-    once.__signature__ = known.replace(parameters=[*known.parameters.values(), key])  # type: ignore[attr-defined]
-    once.__annotations__ = handler.__annotations__ | {key.name: Key}
+    others = [parameter for parameter in known.parameters.values() if parameter.name != "work"]
+    once.__signature__ = known.replace(parameters=[*others, key])  # type: ignore[attr-defined]
+    once.__annotations__ = {other.name: other.annotation for other in others} | {
+        key.name: Key,
+        "return": known.return_annotation,
+    }
     return cast("Handler", once)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import ForeignKey, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, declared_attr, mapped_column
 
-from app.db import Base, PrimaryKey, Timestamps, now
+from app.db import Base, Database, PrimaryKey, Timestamps, Work, now, rows_of
 from app.errors import Forbidden, NotFound, PreconditionFailed
 from app.paging import Listing, Page, PageQuery, columns_of, table_of
 
@@ -69,9 +69,19 @@ class OwnedService(Generic[Row, Read]):
 
     table: OwnedTable[Row, Read]
 
-    def __init__(self, session: AsyncSession) -> None:
-        """The caller commits the session's transaction, if it is in one."""
-        self.session = session
+    def __init__(self, work: Work) -> None:
+        """Reading and creating are one statement each, which may run by itself; the rest needs a transaction.
+
+        The caller commits the session's transaction.
+        """
+        self.work = work
+
+    @property
+    def session(self) -> AsyncSession:
+        """The session whose transaction the work is in. Raises TypeError when it is in none."""
+        if isinstance(self.work, Database):
+            raise TypeError("Changing a row takes a session in a transaction")
+        return self.work
 
     def derived(self, values: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for those that override it
         """The columns that follow from others, a search's text say; asked before each insert and update."""
@@ -81,18 +91,19 @@ class OwnedService(Generic[Row, Read]):
         """A new row of that owner's; one INSERT whose RETURNING saves the SELECT after it."""
         values, moment = structs.asdict(data), now()
         columns = {"owner_id": owner_id, "created_at": moment, "updated_at": moment, **self.derived(values)}
-        row = (await self.session.execute(self.table.insert, values | columns)).one()
+        (row,) = await rows_of(self.work, self.table.insert, values | columns)
         return self.table.read(*row[:-1]), row[-1]
 
     async def page(self, owner_id: int, query: PageQuery) -> Page[Read]:
         """One page of the owner's rows."""
-        return await self.table.listing.page(self.session, query, owner_id=owner_id)
+        return await self.table.listing.page(self.work, query, owner_id=owner_id)
 
     async def read(self, owner_id: int, row_id: int) -> tuple[Read, int]:
         """One row. Raises the table's errors."""
-        row = (await self.session.execute(self.table.select, {"id": row_id})).one_or_none()
-        if row is None:
+        rows = await rows_of(self.work, self.table.select, {"id": row_id})
+        if not rows:
             raise self.table.missing
+        row = rows[0]
         if row[0] != owner_id:
             raise self.table.foreign
         return self.table.read(*row[1:-1]), row[-1]

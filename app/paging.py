@@ -18,9 +18,9 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, select, true, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
+from app.db import Database, Work, rows_of
 from app.errors import InvalidField, InvalidFields
 from app.search import matches, patterns, plan_by_values, terms_of
 
@@ -190,19 +190,25 @@ class Listing(Generic[Read]):
         self.select = cache(self._select)
         self.count = cache(self._count)
 
-    async def page(self, session: AsyncSession, query: PageQuery, **parameters: object) -> Page[Read]:
+    async def page(self, work: Work, query: PageQuery, **parameters: object) -> Page[Read]:
         """One page of the rows that `where` chooses by its parameters."""
-        if query.terms:
-            await plan_by_values(session)
-            parameters |= patterns(query.terms)
+        if not query.terms:
+            return await self._page(work, query, parameters)
+        if isinstance(work, Database):
+            async with work.reading() as session:
+                return await self.page(session, query, **parameters)
+        await plan_by_values(work)
+        return await self._page(work, query, parameters | patterns(query.terms))
+
+    async def _page(self, work: Work, query: PageQuery, parameters: dict[str, object]) -> Page[Read]:
         place: dict[str, object] = {"limit": query.limit + 1}  # The one more says whether there is a next page.
         if query.after:
             place |= query.after._asdict()
         statement = self.select(query.sort, len(query.terms), after=query.after is not None)
-        found = (await session.execute(statement, parameters | place)).all()
+        found = await rows_of(work, statement, parameters | place)
         rows = [self.read(*row) for row in found[: query.limit]]
         last = self._position(rows[-1], query.sort) if len(found) > query.limit else None
-        total = await session.scalar(self.count(len(query.terms)), parameters) if query.count else None
+        total = (await rows_of(work, self.count(len(query.terms)), parameters))[0][0] if query.count else None
         return Page(rows, last, total)
 
     def _position(self, row: Read, sort: str) -> Position:

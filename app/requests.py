@@ -19,11 +19,15 @@ from msgspec import Struct, UnsetType
 from msgspec.inspect import BoolType, IntType, Metadata, NoneType, StrType, Type, UnionType, type_info
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db import Database
 from app.errors import BadRequest, InvalidField, InvalidFields, NotFound, UnsupportedMediaType
 
 T = TypeVar("T", bound=Struct)
 Session = NamedDependency[SkipValidation[AsyncSession]]
 """A handler's session: `session` reads without a transaction, `transaction` commits before the answer starts."""
+
+DatabaseItself = NamedDependency[SkipValidation[Database]]
+"""What a handler takes as `database` to run one statement that needs no transaction."""
 
 MAX_ID = 2**63 - 1
 KNOWN = "known_query_parameters"
@@ -116,10 +120,11 @@ def expected(kind: Type) -> str:  # noqa: PLR0911 - one for each kind of type
     return "valid"
 
 
-def strict(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def strict(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """A Litestar guard on every route, before its handler runs.
 
-    Raises NotFound, InvalidFields and UnsupportedMediaType.
+    Asynchronous although it waits for nothing: the framework runs others in a thread, at each request. Raises NotFound,
+    InvalidFields and UnsupportedMediaType.
     """
     if connection.path_params:
         check_ids(connection)

@@ -5,6 +5,7 @@ A test that takes `database_url`, directly or through the others, runs on SQLite
 
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stack = ExitStack()
     config.add_cleanup(stack.close)
+    # Whoever ends the tests by SIGTERM ends the server with them, as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ[SERVER] = stack.enter_context(postgresql.server())
 
 

@@ -11,7 +11,7 @@ from litestar.params import FromPath, JSONBody, SkipValidation
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.credentials import RESET_MAIL, CredentialService, InvalidResetToken
-from app.auth.guard import PUBLIC, SignedInRequest
+from app.auth.guard import PUBLIC, SignedInRequest, caller
 from app.auth.schemas import (
     PasswordChange,
     PasswordReset,
@@ -34,10 +34,8 @@ from app.limits import (
     PASSWORD_RESETS_PER_NETWORK,
     Limits,
     calling_client,
-    client_address,
     client_network,
 )
-from app.logs import security_event
 from app.requests import LENIENT, Session
 from app.users.schemas import Accepted
 from app.users.service import WrongPassword, name_key, normalise_email
@@ -179,13 +177,7 @@ class CredentialController(Controller):
         self, request: SignedInRequest, credentials: Credentials, data: JSONBody[PasswordChange]
     ) -> None:
         """Needs the current password. Every other session ends, and a mail tells you."""
-        await credentials.change(
-            request.user.id,
-            data.current_password,
-            data.new_password,
-            keep_session=request.user.session_id,
-            client=calling_client(request),
-        )
+        await credentials.change(caller(request), data.current_password, data.new_password)
 
     @post(
         "/password-reset",
@@ -224,5 +216,4 @@ class CredentialController(Controller):
 
 def note(request: SignedInRequest, session: AsyncSession, event: str, **fields: int) -> None:
     """Log a security event of the caller's, once the transaction has committed."""
-    who = {"user_id": request.user.id, "session_id": request.user.session_id}
-    after_commit(session, partial(security_event, event, address=client_address(request), **who, **fields))
+    after_commit(session, partial(caller(request).note, event, **fields))

@@ -12,19 +12,24 @@ from app.limits import Client
 from app.logs import security_event
 from app.security import RESET, InvalidTokenError, fingerprint
 from app.users.models import User
-from app.users.service import UserService, WrongPassword
+from app.users.service import Caller, UserService, WrongPassword
 
 RESET_LIFETIME = timedelta(minutes=10)
 RESET_MAIL = "password_reset_mail"
 CHANGED_MAIL = "password_changed_mail"
 
-CREDENTIALS = select(User.id, User.username, User.email, User.hashed_password)
+CREDENTIALS = select(User.id, User.username, User.email, User.email_key, User.hashed_password)
 
 
 class InvalidResetToken(BadRequest):
-    """The token is forged, used or too old, or the password has been changed since it was mailed."""
+    """The token is forged, used or too old, or password or address have been changed since it was mailed."""
 
     detail = "The token is invalid, expired or used"
+
+
+def reset_state(hashed_password: str, email_key: str) -> str:
+    """What a reset token is bound to: the password that it replaces, and the address that it was mailed to."""
+    return fingerprint(f"{hashed_password} {email_key}")
 
 
 class CredentialService:
@@ -37,13 +42,13 @@ class CredentialService:
         self.tokens = users.tokens
         self.policy = users.policy
 
-    async def change(self, user_id: int, current: str, new: str, *, keep_session: int, client: Client) -> None:
+    async def change(self, caller: Caller, current: str, new: str) -> None:
         """Set a new password and end every other session. Raises WrongPassword, TooManyRequests, InvalidFields."""
-        user = await self.users.check_password(user_id, current, client)
+        user = await self.users.check_password(caller, current)
         self.policy.check(new, username=user.username, email=user.email, pointer="/new_password")
-        if not await self._set(user_id, user.hashed_password, new, keep_session=keep_session):
+        if not await self._set(user.id, user.hashed_password, new, keep_session=caller.session_id):
             raise WrongPassword  # somebody else has just changed it
-        security_event("password_changed", user_id=user_id, session_id=keep_session, address=client.address)
+        caller.note("password_changed")
 
     async def reset(self, token: str, new: str, client: Client) -> None:
         """Set a new password by a mailed token, and end every session. Raises InvalidResetToken and InvalidFields."""
@@ -52,7 +57,7 @@ class CredentialService:
         except InvalidTokenError:
             raise InvalidResetToken from None
         rows = await self.database.fetch(CREDENTIALS.where(User.id == claims.user_id, User.is_active), {})
-        if not rows or fingerprint(rows[0].hashed_password) != claims.state:
+        if not rows or reset_state(rows[0].hashed_password, rows[0].email_key) != claims.state:
             raise InvalidResetToken
         self.policy.check(new, username=rows[0].username, email=rows[0].email, pointer="/new_password")
         if not await self._set(claims.user_id, rows[0].hashed_password, new, keep_session=0):

@@ -16,8 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.auth.models import LoginSession
 from app.db import Database, now
 from app.errors import Forbidden, Unauthorized
+from app.limits import calling_client
 from app.security import ACCESS, Claims, InvalidTokenError, Tokens
 from app.users.models import User
+from app.users.service import Caller
 
 log = structlog.get_logger()
 PUBLIC = {"exclude_from_auth": True}
@@ -99,6 +101,11 @@ def require_superuser(request: SignedInRequest) -> None:
     """Raises SuperuserOnly; the rights are those of this moment, since the guard has just read them."""
     if not request.user.is_superuser:
         raise SuperuserOnly
+
+
+def caller(request: SignedInRequest) -> Caller:
+    """Who makes the request, for what services check and log."""
+    return Caller(request.user.id, request.user.session_id, calling_client(request))
 
 
 class Guard(JWTCookieAuthenticationMiddleware):

@@ -2,11 +2,11 @@
 
 from sqlalchemy import delete, select
 
-from app.auth.credentials import RESET_LIFETIME
+from app.auth.credentials import RESET_LIFETIME, reset_state
 from app.auth.models import LoginSession
 from app.db import Database, now
 from app.mail import Postman
-from app.security import RESET, Tokens, fingerprint
+from app.security import RESET, Tokens
 from app.users.models import User
 from app.users.service import name_key
 
@@ -27,7 +27,7 @@ the password of your account at {url} was just changed, and every other session 
 If it wasn't you, ask for a new password at once.
 """
 
-PERSON = select(User.id, User.username, User.email, User.hashed_password)
+PERSON = select(User.id, User.username, User.email, User.email_key, User.hashed_password)
 
 
 class CredentialMails:
@@ -42,7 +42,7 @@ class CredentialMails:
         """Mail a token to the account with that address; where there is none, nothing is sent and nobody is told."""
         known = (User.email_key == name_key(str(payload["email"]))) & User.is_active
         for user in await self.database.fetch(PERSON.where(known), {}):
-            state = fingerprint(user.hashed_password)
+            state = reset_state(user.hashed_password, user.email_key)
             token = self.tokens.issue(RESET, user.id, RESET_LIFETIME, state=state)
             await self.postman.send(user.email, "Set a new password", RESET_TEXT, username=user.username, token=token)
 

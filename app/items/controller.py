@@ -8,13 +8,14 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from app.auth.guard import SignedInRequest
 from app.conditional import TAGGED, UNCHANGED, IfMatch, IfNoneMatch, entity_tag, expected_versions, is_unchanged
+from app.db import Work
 from app.docs import raises
 from app.errors import PreconditionFailed
 from app.idempotency import RequestInProgress, idempotent
 from app.items.schemas import Id, ItemCreate, ItemRead, ItemUpdate
 from app.items.service import ItemNotFound, ItemService, NotYourItem
 from app.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
-from app.requests import Session
+from app.requests import DatabaseItself, Session
 
 Sort = Annotated[
     Literal["id", "-id", "updated_at", "-updated_at", "title", "-title"],
@@ -33,18 +34,16 @@ class ItemController(Controller):
 
     @post("/", summary="Create an item", responses=raises(RequestInProgress), response_headers=TAGGED)
     @idempotent
-    async def create_item(
-        self, request: SignedInRequest, transaction: Session, data: JSONBody[ItemCreate]
-    ) -> Response[ItemRead]:
+    async def create_item(self, request: SignedInRequest, work: Work, data: JSONBody[ItemCreate]) -> Response[ItemRead]:
         """A new item of the caller's."""
-        item, version = await ItemService(transaction).create(request.user.id, data)
+        item, version = await ItemService(work).create(request.user.id, data)
         return Response(item, headers={"Location": f"/items/{item.id}", "ETag": entity_tag(version)})
 
     @get("/", summary="List your items", response_headers=PAGE_HEADERS)
     async def list_items(
         self,
         request: SignedInRequest,
-        session: Session,
+        database: DatabaseItself,
         *,
         limit: Limit = 50,
         cursor: Cursor = None,
@@ -54,7 +53,7 @@ class ItemController(Controller):
     ) -> Response[list[ItemRead]]:
         """The caller's items, newest first, in pages: each names the next one in its `Link` header."""
         query = page_query(request, limit=limit, cursor=cursor, sort=sort, q=q, count=count)
-        return page_response(request, query, await ItemService(session).page(request.user.id, query))
+        return page_response(request, query, await ItemService(database).page(request.user.id, query))
 
     @get(
         "/{item_id:int}",
@@ -63,10 +62,14 @@ class ItemController(Controller):
         response_headers=TAGGED,
     )
     async def read_item(
-        self, request: SignedInRequest, session: Session, item_id: FromPath[Id], if_none_match: IfNoneMatch = None
+        self,
+        request: SignedInRequest,
+        database: DatabaseItself,
+        item_id: FromPath[Id],
+        if_none_match: IfNoneMatch = None,
     ) -> Response[ItemRead | None]:
         """One item of the caller's."""
-        item, version = await ItemService(session).read(request.user.id, item_id)
+        item, version = await ItemService(database).read(request.user.id, item_id)
         headers = {"ETag": entity_tag(version)}
         if is_unchanged(if_none_match, version):
             return Response(None, status_code=304, headers=headers)

@@ -1,12 +1,12 @@
 """The routes of accounts."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from litestar import Controller, Response, delete, get, patch, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
-from app.auth.guard import PUBLIC, SignedIn, SignedInRequest, SuperuserOnly, require_superuser
+from app.auth.guard import PUBLIC, SignedIn, SignedInRequest, SuperuserOnly, caller, require_superuser
 from app.docs import raises
 from app.errors import TooManyRequests
 from app.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Limits, calling_client, client_network
@@ -69,12 +69,12 @@ class UserController(Controller):
     @patch("/me", summary="Change your account", responses=raises(NameTaken, WrongPassword, TooManyRequests))
     async def update_me(self, request: SignedInRequest, users: Users, data: JSONBody[UserUpdate]) -> UserRead:
         """Absent fields keep their value. A new e-mail address needs the current password, and is told by mail."""
-        return to_read(await users.update(request.user.id, data, calling_client(request)))
+        return to_read(await users.update(caller(request), data))
 
     @delete("/me", summary="Delete your account", responses=raises(LastSuperuser))
     async def delete_me(self, request: SignedInRequest, users: Users) -> None:
         """Your account, its items and its sessions are gone."""
-        await users.delete(request.user.id, by=request.user.id)
+        await users.delete(request.user.id, by=caller(request))
 
     @get("/{user_id:int}", summary="Read an account", responses=raises(SuperuserOnly, UserNotFound))
     async def read_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> UserRead:
@@ -93,13 +93,13 @@ class UserController(Controller):
     ) -> UserRead:
         """For superusers: disable, enable, promote or demote. The last superuser stays one."""
         require_superuser(request)
-        return to_read(await users.set_rights(user_id, data, by=request.user.id))
+        return to_read(await users.set_rights(user_id, data, by=caller(request)))
 
     @delete("/{user_id:int}", summary="Delete an account", responses=raises(SuperuserOnly, UserNotFound, LastSuperuser))
     async def delete_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> None:
         """For superusers: the account, its items and its sessions are gone. The last superuser stays."""
         require_superuser(request)
-        await users.delete(user_id, by=request.user.id)
+        await users.delete(user_id, by=caller(request))
 
 
 class VerificationController(Controller):
@@ -123,9 +123,11 @@ class VerificationController(Controller):
         summary="Verify your e-mail address",
         responses=raises(InvalidVerificationToken),
     )
-    async def verify_email(self, users: Users, data: JSONBody[EmailVerification]) -> None:
+    async def verify_email(
+        self, request: Request[Any, Any, Any], users: Users, data: JSONBody[EmailVerification]
+    ) -> None:
         """Takes the token from the mail."""
-        await users.verify_email(data.token)
+        await users.verify_email(data.token, calling_client(request))
 
 
 def to_read(user: User | SignedIn) -> UserRead:

@@ -7,7 +7,7 @@ from functools import partial
 
 from advanced_alchemy.repository import SQLAlchemyAsyncRepository
 from email_validator import EmailNotValidError, validate_email
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -73,6 +73,19 @@ class InvalidVerificationToken(BadRequest):
     detail = "The token is invalid, expired or used"
 
 
+class Caller(Struct, frozen=True):
+    """Who changes something, as the log tells it: a user in one of their sessions, and where they call from."""
+
+    id: int
+    session_id: int
+    client: Client
+
+    def note(self, event: str, **fields: int) -> None:
+        """Log a security event of the caller's; `fields` say what else it is about."""
+        who = {"user_id": self.id, "session_id": self.session_id}
+        security_event(event, address=self.client.address, **who, **fields)
+
+
 class UserRepository(SQLAlchemyAsyncRepository[User]):
     """The rows of `users`."""
 
@@ -136,67 +149,70 @@ class UserService:
 
     async def page(self, query: PageQuery) -> Page[UserRead]:
         """One page of all accounts."""
-        async with self.database.reading() as session:
-            return await LISTING.page(session, query)
+        return await LISTING.page(self.database, query)
 
-    async def update(self, user_id: int, data: UserUpdate, client: Client) -> User:
-        """Change a name or an address.
+    async def update(self, caller: Caller, data: UserUpdate) -> User:
+        """Change the caller's name or address.
 
         Raises NameTaken, InvalidFields and, for a new address, WrongPassword and TooManyRequests.
         """
         email = UNSET if data.email is UNSET else normalise_email(data.email)
-        if email is not UNSET and email != (await self.get(user_id)).email:
-            await self.check_password(user_id, data.current_password, client)
+        if email is not UNSET and email != (await self.get(caller.id)).email:
+            await self.check_password(caller, data.current_password)
         async with self.database.transaction() as session:
-            user = await found(session, user_id)
+            user = await found(session, caller.id)
             old = user.email
             if data.username is not UNSET:
                 user.username, user.username_key = data.username, name_key(data.username)
             if email is not UNSET and email != old:
                 user.email, user.email_key, user.email_verified = email, name_key(email), False
-                await enqueue(session, ADDRESS_CHANGED_MAIL, {"user_id": user_id, "old_address": old})
-                await enqueue(session, VERIFICATION_MAIL, {"user_id": user_id})
             with unique_names():
                 await session.flush()
+            if user.email != old:
+                await enqueue(session, ADDRESS_CHANGED_MAIL, {"user_id": user.id, "old_address": old})
+                await enqueue(session, VERIFICATION_MAIL, {"user_id": user.id})
         if user.email != old:
-            security_event("address_changed", user_id=user_id, address=client.address)
+            caller.note("address_changed")
         return user
 
-    async def check_password(self, user_id: int, password: str, client: Client) -> User:
-        """The user, whose password it is. Raises WrongPassword, which counts as a failed login, and TooManyRequests."""
-        user = await self.get(user_id)
+    async def check_password(self, caller: Caller, password: str) -> User:
+        """The caller, whose password it is.
+
+        Raises WrongPassword, which counts as a failed login, and TooManyRequests.
+        """
+        user = await self.get(caller.id)
         verify = partial(self.passwords.verify, user.hashed_password, password)
-        if not await self.limits.guess(verify, account=str(user_id), network=client.network):
-            security_event("password_refused", user_id=user_id, address=client.address)
+        if not await self.limits.guess(verify, account=str(user.id), network=caller.client.network):
+            caller.note("password_refused")
             raise WrongPassword
         return user
 
-    async def set_rights(self, user_id: int, data: RightsUpdate, *, by: int) -> User:
+    async def set_rights(self, user_id: int, data: RightsUpdate, *, by: Caller) -> User:
         """Disable, enable, promote or demote. Raises UserNotFound and LastSuperuser."""
         async with self.database.transaction() as session:
             if data.is_active is False or data.is_superuser is False:
                 await protect_last_superuser(session, user_id)
             user = await found(session, user_id)
+            old = (user.is_active, user.is_superuser)
             user.is_active = user.is_active if data.is_active is UNSET else data.is_active
             user.is_superuser = user.is_superuser if data.is_superuser is UNSET else data.is_superuser
-        security_event(
-            "rights_changed", user_id=user_id, by=by, is_active=user.is_active, is_superuser=user.is_superuser
-        )
+        if (user.is_active, user.is_superuser) != old:
+            by.note("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
         return user
 
-    async def delete(self, user_id: int, *, by: int) -> None:
+    async def delete(self, user_id: int, *, by: Caller) -> None:
         """Delete an account with all that belongs to it. Raises UserNotFound and LastSuperuser."""
         async with self.database.transaction() as session:
             await protect_last_superuser(session, user_id)
             await session.delete(await found(session, user_id))
-        security_event("account_deleted", user_id=user_id, by=by)
+        by.note("account_deleted", of=user_id)
 
     async def send_verification(self, user_id: int) -> None:
         """Mail another token to an address that isn't verified yet."""
         async with self.database.transaction() as session:
             await enqueue(session, VERIFICATION_MAIL, {"user_id": user_id})
 
-    async def verify_email(self, token: str) -> None:
+    async def verify_email(self, token: str, client: Client) -> None:
         """Mark the address that a mailed token belongs to as verified. Raises InvalidVerificationToken."""
         try:
             claims = self.tokens.read(VERIFICATION, token)
@@ -204,10 +220,10 @@ class UserService:
             raise InvalidVerificationToken from None
         async with self.database.transaction() as session:
             user = await repository(session).get_one_or_none(id=claims.user_id, with_for_update=True)
-            if user is None or user.email_verified or fingerprint(user.email_key) != claims.state:
+            if user is None or not user.is_active or user.email_verified or fingerprint(user.email_key) != claims.state:
                 raise InvalidVerificationToken
             user.email_verified = True
-        security_event("address_verified", user_id=claims.user_id)
+        security_event("address_verified", user_id=claims.user_id, address=client.address)
 
 
 def repository(session: AsyncSession) -> UserRepository:

@@ -6,10 +6,11 @@ from typing import Any
 from httpx import ASGITransport, AsyncClient, Response
 from litestar import Litestar
 from msgspec import to_builtins
-from sqlalchemy import Row, Select
+from sqlalchemy import Row
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.selectable import TypedReturnsRows
 
-from app.db import Database
+from app.db import Columns, Database
 from app.limits import Client
 from tests.factories import add_user, auth_service
 
@@ -60,11 +61,10 @@ async def execute(app: Litestar, statement: UpdateBase) -> None:
         await session.execute(statement)
 
 
-async def fetch(app: Litestar, statement: Select[Any]) -> Sequence[Row[Any]]:
+async def fetch(app: Litestar, statement: TypedReturnsRows[*Columns]) -> Sequence[Row[*Columns]]:
     """Rows as the database has them."""
     database: Database = app.state.database
-    rows: Sequence[Row[Any]] = await database.fetch(statement, {})
-    return rows
+    return await database.fetch(statement, {})
 
 
 def client_from(app: Litestar, address: str, **headers: str) -> AsyncClient:

@@ -64,7 +64,7 @@ async def test_any_device_may_sign_in(app: Litestar, client: AsyncClient, agent:
     answer = await client.post(
         "/token",
         data={"username": "alice", "password": "correct horse battery staple"},
-        headers={"User-Agent": agent.encode()},  # type: ignore[dict-item] - httpx takes bytes, its annotation doesn't
+        headers=[(b"User-Agent", agent.encode())],
     )
     assert answer.status_code == 200
     (session,) = await listed(client, answer.json())

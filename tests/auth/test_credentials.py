@@ -1,0 +1,414 @@
+"""Changing a password, and getting back in after it was forgotten."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from argon2 import PasswordHasher
+from httpx import AsyncClient, Response
+from litestar import Litestar
+from msgspec.structs import replace
+from sqlalchemy import delete, func, select, update
+
+from app.auth.credentials import reset_state
+from app.auth.models import LoginSession
+from app.jobs import Job
+from app.main import create_app
+from app.security import RESET, Tokens
+from app.settings import Settings
+from app.users.models import User
+from tests.auth.oauth import bearer, client_from, execute, fetch, new_user, open_session, refresh, status_of
+from tests.factories import PASSWORD, People, Statements, add_user, connect_to, log_in
+from tests.outbox import deliver, run_jobs, token_in
+from tests.problems import assert_problem, pointers
+from tests.test_mail import Mailbox, smtp
+
+NEW = "a new and better one"
+WRONG = "The current password is wrong"
+SPENT = "The token is invalid, expired or used"
+SESSIONS = select(func.count()).select_from(LoginSession)
+JOBS = select(Job.kind, Job.payload)
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often a password is hashed, and how often it is verified, which costs the same."""
+    count: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., object]:
+        original = getattr(PasswordHasher, name)
+
+        def method(*args: object) -> object:
+            count[name] += 1
+            return original(*args)
+
+        return method
+
+    for name in ("hash", "verify"):
+        monkeypatch.setattr(PasswordHasher, name, counted(name))
+    return count
+
+
+async def change(client: AsyncClient, current: str = PASSWORD, new: str = NEW) -> Response:
+    """The answer to a change of the caller's password."""
+    return await client.put("/users/me/password", json={"current_password": current, "new_password": new})
+
+
+async def ask(client: AsyncClient, email: str = "alice@example.org") -> Response:
+    """The answer to somebody who forgot their password."""
+    return await client.post("/password-reset", json={"email": email})
+
+
+async def confirm(client: AsyncClient, token: str, new: str = NEW) -> Response:
+    """The answer to a token and a new password."""
+    return await client.post("/password-reset/confirm", json={"token": token, "new_password": new})
+
+
+async def mailed_token(app: Litestar, client: AsyncClient, settings: Settings) -> str:
+    """A token as it arrives at Alice's."""
+    assert (await ask(client)).status_code == 202
+    (mail,) = await deliver(app, settings)
+    assert mail["To"] == "alice@example.org"
+    assert mail["Subject"] == "Set a new password"
+    return token_in(mail)
+
+
+# Changing it ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_password_replaces_the_old_one(people: People, client: AsyncClient) -> None:
+    """At once; the answer is empty."""
+    alice = await people.sign_in("alice")
+    answer = await change(alice)
+    assert answer.status_code == 204
+    assert answer.content == b""
+    assert (await log_in(client, "alice", password=NEW)).status_code == 200
+    assert (await log_in(client, "alice")).status_code == 401
+
+
+async def test_changing_it_ends_every_other_session(app: Litestar, client: AsyncClient) -> None:
+    """Whoever knew the old one is out; the caller stays, and so do other users."""
+    user = await add_user(app, "alice")
+    here, *others = [await open_session(app, user.id) for _ in range(3)]
+    bob = await new_user(app, "bob")
+    client.headers |= bearer(here)
+    assert (await change(client)).status_code == 204
+    del client.headers["Authorization"]
+    assert [await status_of(client, pair) for pair in (here, bob, *others)] == [200, 200, 401, 401]
+    assert (await refresh(client, others[0])).json()["error"] == "invalid_grant"
+    assert (await refresh(client, here)).status_code == 200
+
+
+async def test_a_mail_tells_that_it_was_changed(people: People, app: Litestar, settings: Settings) -> None:
+    """With neither the password nor a token in it."""
+    alice = await people.sign_in("alice")
+    await change(alice)
+    (mail,) = await deliver(app, settings)
+    assert (mail["To"], mail["Subject"]) == ("alice@example.org", "Your password was changed")
+    assert NEW not in mail.get_content()
+    assert "token=" not in mail.get_content()
+
+
+async def test_a_wrong_current_password_changes_nothing(people: People, client: AsyncClient) -> None:
+    """And ends no session."""
+    alice = await people.sign_in("alice")
+    other = await people.sign_in_again((await alice.get("/users/me")).json()["id"])
+    for wrong in ("wrong", "", PASSWORD + " ", PASSWORD.upper()):
+        assert_problem(await change(alice, wrong), 403, WRONG)
+    assert (await other.get("/users/me")).status_code == 200
+    assert (await log_in(client, "alice")).status_code == 200
+
+
+async def test_a_wrong_current_password_counts_as_a_failed_login(people: People, client: AsyncClient) -> None:
+    """After ten of either kind, a right one is refused here and there."""
+    alice = await people.sign_in("alice")
+    for _ in range(5):
+        assert (await change(alice, "wrong")).status_code == 403
+        assert (await log_in(client, "alice", password="wrong")).status_code == 401
+    answer = await change(alice)
+    assert_problem(answer, 429)
+    assert 0 < int(answer.headers["retry-after"]) <= 15 * 60
+    assert (await log_in(client, "alice")).status_code == 429
+
+
+async def test_of_two_changes_at_once_one_is_made(people: People, client: AsyncClient) -> None:
+    """The other finds that the current password isn't current any more, or that its session has ended."""
+    alice = await people.sign_in("alice")
+    other = await people.sign_in_again((await alice.get("/users/me")).json()["id"])
+    answers = await asyncio.gather(change(alice, new="the first one"), change(other, new="the second one"))
+    statuses = [answer.status_code for answer in answers]
+    assert sorted(statuses) in ([204, 401], [204, 403])
+    password = ["the first one", "the second one"][statuses.index(204)]
+    assert (await log_in(client, "alice", password=password)).status_code == 200
+
+
+async def test_a_login_with_the_old_password_does_not_outlive_the_change(
+    people: People, app: Litestar, client: AsyncClient
+) -> None:
+    """One that was being checked meanwhile is refused, or its session ends with the others."""
+    alice = await people.sign_in("alice")
+    answers = await asyncio.gather(log_in(client, "alice"), change(alice), log_in(client, "alice"))
+    assert answers[1].status_code == 204
+    assert {answer.status_code for answer in answers} <= {200, 204, 401}
+    assert (await fetch(app, SESSIONS))[0][0] == 1
+
+
+async def test_no_transaction_is_open_while_passwords_are_hashed(people: People, statements: Statements) -> None:
+    """One transaction replaces the hash, ends the sessions and enqueues the mail."""
+    alice = await people.sign_in("alice")
+    statements.clear()
+    await change(alice)
+    words = [statement.split()[0] for statement in statements]
+    assert words == ["SELECT", "SELECT", "BEGIN", "UPDATE", "DELETE", "INSERT", "COMMIT"]
+
+
+async def test_what_is_wrong_with_a_change_is_named(people: People) -> None:
+    """A new password that registration wouldn't take, and fields that aren't there or unknown."""
+    alice = await people.sign_in("alice")
+    good = {"current_password": PASSWORD, "new_password": NEW}
+    for body, names in [
+        ({}, ["/current_password", "/new_password"]),
+        (good | {"new_password": ""}, ["/new_password"]),
+        (good | {"new_password": "x" * 257}, ["/new_password"]),
+        (good | {"new_password": "a\0b"}, ["/new_password"]),
+        (good | {"new_password": None}, ["/new_password"]),
+        (good | {"username": "alice"}, ["/username"]),
+    ]:
+        assert pointers(await alice.put("/users/me/password", json=body)) == names, body
+
+
+# Forgetting it --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_mailed_token_sets_a_new_password(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """And a second mail tells that it was set."""
+    await add_user(app, "alice")
+    token = await mailed_token(app, client, settings)
+    answer = await confirm(client, token)
+    assert answer.status_code == 204
+    assert answer.content == b""
+    assert (await log_in(client, "alice", password=NEW)).status_code == 200
+    assert (await log_in(client, "alice")).status_code == 401
+    (mail,) = await deliver(app, settings)
+    assert mail["Subject"] == "Your password was changed"
+
+
+async def test_a_reset_ends_every_session(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """Also that of whoever might have stolen the old password."""
+    alice, bob = await new_user(app, "alice"), await new_user(app, "bob")
+    assert (await confirm(client, await mailed_token(app, client, settings))).status_code == 204
+    assert [await status_of(client, pair) for pair in (alice, bob)] == [401, 200]
+    assert (await refresh(client, alice)).json()["error"] == "invalid_grant"
+
+
+async def test_a_token_works_once(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """The second use changes nothing, and neither does another token that was mailed before the first use."""
+    await add_user(app, "alice")
+    first, second = [await mailed_token(app, client, settings) for _ in range(2)]
+    assert (await confirm(client, first)).status_code == 204
+    for token in (first, second):
+        assert_problem(await confirm(client, token, "a third one"), 400, SPENT)
+    assert (await log_in(client, "alice", password=NEW)).status_code == 200
+
+
+async def test_of_eight_uses_at_once_one_works(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """Each with a password of its own."""
+    await add_user(app, "alice")
+    token = await mailed_token(app, client, settings)
+    answers = await asyncio.gather(*(confirm(client, token, f"password {number}") for number in range(8)))
+    statuses = [answer.status_code for answer in answers]
+    assert sorted(statuses) == [204] + [400] * 7
+    password = f"password {statuses.index(204)}"
+    assert (await log_in(client, "alice", password=password)).status_code == 200
+
+
+async def test_a_token_ends_when_what_it_is_bound_to_changes(
+    people: People, app: Litestar, client: AsyncClient, settings: Settings
+) -> None:
+    """The password that it replaces, or the address that it was mailed to."""
+    alice = await people.sign_in("alice")
+    token = await mailed_token(app, client, settings)
+    body = {"email": "new@example.org", "current_password": PASSWORD}
+    assert (await alice.patch("/users/me", json=body)).status_code == 200
+    assert_problem(await confirm(client, token), 400, SPENT)
+    body["email"] = "alice@example.org"
+    assert (await alice.patch("/users/me", json=body)).status_code == 200
+    await change(alice)
+    assert_problem(await confirm(client, token), 400, SPENT)
+    assert (await log_in(client, "alice", password=NEW)).status_code == 200
+
+
+async def test_a_token_lasts_ten_minutes(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """Half a minute more, for clocks that differ; counted from when the mail was made."""
+    user = await add_user(app, "alice")
+    claims = tokens_of(app).read(RESET, await mailed_token(app, client, settings))
+    assert claims.exp - claims.iat == 600
+    state = reset_state(user.hashed_password, user.email_key)
+    late = tokens_of(app).issue(RESET, user.id, timedelta(seconds=-31), state=state)
+    assert_problem(await confirm(client, late), 400, SPENT)
+    in_time = tokens_of(app).issue(RESET, user.id, timedelta(seconds=-20), state=state)
+    assert (await confirm(client, in_time)).status_code == 204
+
+
+async def test_a_token_that_nobody_here_made_is_refused(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """Tampered, foreign, for another user, bound to nothing, or none at all."""
+    user, bob = await add_user(app, "alice"), await add_user(app, "bob")
+    token = await mailed_token(app, client, settings)
+    head, body, signature = token.split(".")
+    state = reset_state(user.hashed_password, user.email_key)
+    hour = timedelta(hours=1)
+    other = Tokens(secret="another-service-" + "x" * 32, algorithm="HS256", issuer=settings.url)
+    for forged in (
+        f"{head}.{body}.{signature[::-1]}",
+        f"{head}.{body[::-1]}.{signature}",
+        f"{head}.{body}.",
+        other.issue(RESET, user.id, hour, state=state),
+        tokens_of(app).issue(RESET, bob.id, hour, state=state),
+        tokens_of(app).issue(RESET, user.id, hour),
+        tokens_of(app).issue(RESET, 12345, hour, state=state),
+        "",
+        "garbage",
+        "\N{SNOWMAN}",
+    ):
+        assert_problem(await confirm(client, forged), 400, SPENT)
+    assert (await confirm(client, token)).status_code == 204
+
+
+async def test_a_refused_password_leaves_the_token_good(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """Whoever is told what is wrong can try again."""
+    await add_user(app, "alice")
+    token = await mailed_token(app, client, settings)
+    for body, names in [
+        ({"token": token, "new_password": ""}, ["/new_password"]),
+        ({"token": token}, ["/new_password"]),
+        ({"token": 5, "new_password": NEW}, ["/token"]),
+        ({"token": token, "new_password": NEW, "email": "x"}, ["/email"]),
+    ]:
+        assert pointers(await client.post("/password-reset/confirm", json=body)) == names
+    assert (await confirm(client, token)).status_code == 204
+
+
+async def test_a_disabled_account_gets_no_token_and_can_use_none(
+    app: Litestar, client: AsyncClient, settings: Settings
+) -> None:
+    """Neither one that was mailed before; the answers don't tell."""
+    await add_user(app, "alice")
+    token = await mailed_token(app, client, settings)
+    await execute(app, update(User).values(is_active=False))
+    assert_problem(await confirm(client, token), 400, SPENT)
+    assert (await ask(client)).status_code == 202
+    assert await deliver(app, settings) == []
+
+
+async def test_the_answer_tells_nothing_about_the_account(
+    app: Litestar, client: AsyncClient, settings: Settings, statements: Statements, hashes: Counter[str]
+) -> None:
+    """Known, unknown or disabled: the same body after the same statements, one job and no hash."""
+    await add_user(app, "alice")
+    await add_user(app, "bob", is_active=False)
+    hashes.clear()
+    seen = []
+    for email in ("alice@example.org", "nobody@example.org", "bob@example.org"):
+        await execute(app, delete(Job))
+        statements.clear()
+        answer = await ask(client, email)
+        jobs = [tuple(row) for row in await fetch(app, JOBS)]
+        assert jobs == [("password_reset_mail", {"email": email})]
+        headers = {name: value for name, value in answer.headers.items() if name not in {"x-request-id", "date"}}
+        seen.append((answer.status_code, answer.json(), headers, list(statements)))
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][:2] == (202, {"status": "accepted"})
+    assert hashes == {}
+
+
+async def test_an_address_is_known_in_any_case(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """The mail goes to the address as it was registered."""
+    await add_user(app, "alice")
+    await ask(client, "ALICE@Example.org")
+    (mail,) = await deliver(app, settings)
+    assert mail["To"] == "alice@example.org"
+
+
+async def test_what_is_no_address_is_named(client: AsyncClient) -> None:
+    """Before anything is enqueued or counted."""
+    for body, names in [
+        ({}, ["/email"]),
+        ({"email": "alice"}, ["/email"]),
+        ({"email": ""}, ["/email"]),
+        ({"email": None}, ["/email"]),
+        ({"email": "a@b@c"}, ["/email"]),
+        ({"email": "alice@example.org\r\nBcc: eve@example.net"}, ["/email"]),
+        ({"email": "alice@example.org", "username": "alice"}, ["/username"]),
+    ]:
+        assert pointers(await client.post("/password-reset", json=body)) == names, body
+
+
+async def test_one_mailbox_is_asked_for_five_times_an_hour(
+    app: Litestar, client: AsyncClient, settings: Settings
+) -> None:
+    """Whether the account exists or not, in any case, from anywhere; others go on."""
+    await add_user(app, "alice")
+    for email in ("alice@example.org", "nobody@example.org"):
+        for number in range(5):
+            assert (await ask(client_from(app, f"198.51.100.{number}"), email)).status_code == 202
+        for spelling in (email, email.upper()):
+            answer = await ask(client, spelling)
+            assert_problem(answer, 429)
+            assert 0 < int(answer.headers["retry-after"]) <= 3600
+    assert (await ask(client, "bob@example.org")).status_code == 202
+    assert len(await deliver(app, settings)) == 5
+
+
+async def test_one_network_asks_fifty_times_an_hour(app: Litestar, client: AsyncClient) -> None:
+    """For whatever mailboxes; other networks go on."""
+    for number in range(50):
+        assert (await ask(client, f"user{number}@example.org")).status_code == 202
+    assert_problem(await ask(client, "one.more@example.org"), 429)
+    assert (await ask(client_from(app, "198.51.100.7"), "one.more@example.org")).status_code == 202
+
+
+async def test_a_job_holds_no_token(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+    """Whoever reads the table gains no right by it, and done jobs leave no row."""
+    await add_user(app, "alice")
+    await ask(client)
+    assert [tuple(row) for row in await fetch(app, JOBS)] == [("password_reset_mail", {"email": "alice@example.org"})]
+    assert await run_jobs(app, settings) == 1
+    assert await fetch(app, JOBS) == []
+
+
+async def test_the_token_works_as_a_real_server_received_it(settings: Settings) -> None:
+    """From the request to the mail to the new password, with the worker in the process and SMTP on the wire."""
+    mailbox = Mailbox()
+    async with smtp(mailbox) as port:
+        url = f"smtp://127.0.0.1:{port}"
+        app = create_app(replace(settings, smtp_url=url, jobs_in_process=True, mail_from="Desk <desk@example.org>"))
+        async with connect_to(app) as client:
+            await add_user(app, "alice")
+            assert (await ask(client)).status_code == 202
+            envelope, mail = await mailbox.next()
+            assert (envelope.mail_from, envelope.rcpt_tos) == ("desk@example.org", ["alice@example.org"])
+            assert (await confirm(client, token_in(mail))).status_code == 204
+            assert (await log_in(client, "alice", password=NEW)).status_code == 200
+            _, notice = await mailbox.next()
+            assert notice["Subject"] == "Your password was changed"
+
+
+async def test_a_mail_that_fails_fails_no_request(settings: Settings, app: Litestar, client: AsyncClient) -> None:
+    """What asked for it is done; the mail is tried again later."""
+    user = await add_user(app, "alice")
+    client.headers |= bearer(await open_session(app, user.id))
+    broken = replace(settings, mail_dir="/dev/null/outbox")
+    assert (await change(client)).status_code == 204
+    assert (await ask(client)).status_code == 202
+    assert await run_jobs(app, broken) == 2
+    rows = await fetch(app, select(Job.attempt, Job.failed_at))
+    assert [tuple(row) for row in rows] == [(1, None), (1, None)]
+    assert (await log_in(client, "alice", password=NEW)).status_code == 200
+
+
+def tokens_of(app: Litestar) -> Tokens:
+    """What signs and checks the application's tokens."""
+    tokens: Tokens = app.state.tokens
+    return tokens

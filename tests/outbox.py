@@ -1,0 +1,39 @@
+"""The mails that an application has sent."""
+
+import re
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+
+from litestar import Litestar
+
+from app.jobs import Worker
+from app.main import job_handlers
+from app.settings import Settings
+
+
+async def deliver(app: Litestar, settings: Settings) -> list[EmailMessage]:
+    """Run the jobs that are due and take the mails that they wrote, oldest first."""
+    await run_jobs(app, settings)
+    folder = Path(settings.mail_dir)
+    return [take(path) for path in sorted(folder.glob("*.eml"))]
+
+
+async def run_jobs(app: Litestar, settings: Settings) -> int:
+    """Run the jobs that are due; how many there were."""
+    return await Worker(app.state.database, job_handlers(app.state.database, app.state.tokens, settings)).run_due()
+
+
+def take(path: Path) -> EmailMessage:
+    """A mail, whose file is gone then."""
+    message = message_from_bytes(path.read_bytes(), policy=default)
+    path.unlink()
+    return message
+
+
+def token_in(message: EmailMessage) -> str:
+    """The token in a mail's link."""
+    found = re.search(r"^http://127\.0\.0\.1:8000/\S+#token=(\S+)$", message.get_content(), re.MULTILINE)
+    assert found, message.get_content()
+    return found[1]
