@@ -34,20 +34,6 @@ async def test_every_answer_with_an_item_has_its_tag(alice: AsyncClient) -> None
     assert changed.headers["ETag"] == (await alice.get(item)).headers["ETag"] != created.headers["ETag"]
 
 
-@pytest.mark.parametrize("tags", ['"1"', 'W/"1"', '"7", "1"', '"7",W/"1"', "*", '"a,b" , "1"'])
-async def test_a_current_copy_is_304(alice: AsyncClient, tags: str) -> None:
-    """Without a body, and with the tag; the comparison is the weak one."""
-    answer = await alice.get("/items/1", headers={"If-None-Match": tags})
-    assert (answer.status_code, answer.content) == (304, b"")
-    assert answer.headers["ETag"] == '"1"'
-
-
-@pytest.mark.parametrize("tags", ['"2"', "1", '"01"', '""', '"1', '"2,"1""'])
-async def test_another_copy_is_200(alice: AsyncClient, tags: str) -> None:
-    """Old ones, and what is no tag."""
-    assert (await alice.get("/items/1", headers={"If-None-Match": tags})).status_code == 200
-
-
 async def test_head_is_conditional_too(alice: AsyncClient) -> None:
     assert (await alice.head("/items/1", headers={"If-None-Match": '"1"'})).status_code == 304
 
@@ -134,6 +120,7 @@ async def test_a_writer_that_commits_after_the_tag_was_compared_wins(
 
 
 def test_only_tags_of_this_form_name_versions() -> None:
-    assert expected_versions('"1", W/"2", "03", "4x", "5"') == {1, 5}
+    assert expected_versions('"1", W/"2", "03", "4x", "5"') == frozenset({1, 5})
     assert expected_versions(" * ") is expected_versions(None) is None
     assert not is_unchanged(None, 1)
+    assert not is_unchanged('"1,"2""', 1)
