@@ -16,13 +16,17 @@ from app.settings import Settings
 async def deliver(app: Litestar, settings: Settings) -> list[EmailMessage]:
     """Run the jobs that are due and take the mails that they wrote, oldest first."""
     await run_jobs(app, settings)
-    folder = Path(settings.mail_dir)
-    return [take(path) for path in sorted(folder.glob("*.eml"))]
+    return take_all(Path(settings.mail_dir))
 
 
 async def run_jobs(app: Litestar, settings: Settings) -> int:
     """Run the jobs that are due; how many there were."""
     return await Worker(app.state.database, job_handlers(app.state.database, app.state.tokens, settings)).run_due()
+
+
+def take_all(folder: Path) -> list[EmailMessage]:
+    """The mails in a folder, oldest first."""
+    return [take(path) for path in sorted(folder.glob("*.eml"))]
 
 
 def take(path: Path) -> EmailMessage:
@@ -34,6 +38,6 @@ def take(path: Path) -> EmailMessage:
 
 def token_in(message: EmailMessage) -> str:
     """The token in a mail's link."""
-    found = re.search(r"^http://127\.0\.0\.1:8000/\S+#token=(\S+)$", message.get_content(), re.MULTILINE)
+    found = re.search(r"^http://127\.0\.0\.1:8000/\S+#token=(\S+)", message.get_content(), re.MULTILINE)
     assert found, message.get_content()
     return found[1]

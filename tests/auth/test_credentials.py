@@ -93,7 +93,7 @@ async def test_changing_it_ends_every_other_session(app: Litestar, client: Async
     user = await add_user(app, "alice")
     here, *others = [await open_session(app, user.id) for _ in range(3)]
     bob = await new_user(app, "bob")
-    client.headers |= bearer(here)
+    client.headers.update(bearer(here))
     assert (await change(client)).status_code == 204
     del client.headers["Authorization"]
     assert [await status_of(client, pair) for pair in (here, bob, *others)] == [200, 200, 401, 401]
@@ -303,7 +303,7 @@ async def test_a_disabled_account_gets_no_token_and_can_use_none(
 
 
 async def test_the_answer_tells_nothing_about_the_account(
-    app: Litestar, client: AsyncClient, settings: Settings, statements: Statements, hashes: Counter[str]
+    app: Litestar, client: AsyncClient, statements: Statements, hashes: Counter[str]
 ) -> None:
     """Known, unknown or disabled: the same body after the same statements, one job and no hash."""
     await add_user(app, "alice")
@@ -398,7 +398,7 @@ async def test_the_token_works_as_a_real_server_received_it(settings: Settings) 
 async def test_a_mail_that_fails_fails_no_request(settings: Settings, app: Litestar, client: AsyncClient) -> None:
     """What asked for it is done; the mail is tried again later."""
     user = await add_user(app, "alice")
-    client.headers |= bearer(await open_session(app, user.id))
+    client.headers.update(bearer(await open_session(app, user.id)))
     broken = replace(settings, mail_dir="/dev/null/outbox")
     assert (await change(client)).status_code == 204
     assert (await ask(client)).status_code == 202

@@ -1,0 +1,229 @@
+"""What superusers may do with the accounts of others, and nobody else may."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from httpx import AsyncClient, Response
+from litestar import Litestar
+from msgspec.structs import replace
+from sqlalchemy import func, select, update
+
+from app.auth.models import LoginSession
+from app.items.models import Item
+from app.main import create_app
+from app.settings import Settings
+from app.users.models import User
+from tests.auth.oauth import execute, fetch, new_user, open_session, refresh, status_of
+from tests.factories import People, add_user, connect_to, create_item, log_in, register
+from tests.problems import assert_problem, pointers
+
+ONLY = "Only superusers may do this"
+LAST = "The last superuser can't be disabled, demoted or deleted"
+MISSING = "User not found"
+SUPERUSERS = select(func.count()).select_from(User).where(User.is_superuser, User.is_active)
+
+
+async def id_of(client: AsyncClient) -> int:
+    """The id of whoever is signed in."""
+    number: int = (await client.get("/users/me")).json()["id"]
+    return number
+
+
+async def test_a_superuser_reads_any_account(people: People, app: Litestar) -> None:
+    """As its owner sees it: without the password's hash."""
+    root = await people.sign_in("root", is_superuser=True)
+    alice = await people.sign_in("alice")
+    expected = (await alice.get("/users/me")).json()
+    answer = await root.get(f"/users/{expected['id']}")
+    assert answer.status_code == 200
+    assert answer.json() == expected
+    sleeper = await add_user(app, "sleeper", is_active=False)
+    assert (await root.get(f"/users/{sleeper.id}")).json()["is_active"] is False
+
+
+async def test_everybody_reads_their_own_account_by_its_id(people: People) -> None:
+    """And nobody else's, whether it exists or not."""
+    alice = await people.sign_in("alice")
+    bob = await add_user(people.app, "bob")
+    me = (await alice.get("/users/me")).json()
+    assert (await alice.get(f"/users/{me['id']}")).json() == me
+    for user_id in (bob.id, 12345):
+        assert_problem(await alice.get(f"/users/{user_id}"), 403, ONLY)
+
+
+async def test_others_may_change_and_delete_nobody(people: People) -> None:
+    """Not even themselves, by this way: nobody promotes themselves."""
+    alice = await people.sign_in("alice")
+    bob = await add_user(people.app, "bob")
+    for user_id in (await id_of(alice), bob.id, 12345):
+        assert_problem(await alice.patch(f"/users/{user_id}", json={"is_superuser": True}), 403, ONLY)
+        assert_problem(await alice.delete(f"/users/{user_id}"), 403, ONLY)
+    assert_problem(await alice.get("/users"), 403, ONLY)
+    assert (await alice.get("/users/me")).json()["is_superuser"] is False
+
+
+async def test_an_account_that_is_not_there_is_not_found(people: People) -> None:
+    """Nor is one whose id can't be."""
+    root = await people.sign_in("root", is_superuser=True)
+    assert_problem(await root.get("/users/12345"), 404, MISSING)
+    assert_problem(await root.patch("/users/12345", json={"is_active": True}), 404, MISSING)
+    assert_problem(await root.delete("/users/12345"), 404, MISSING)
+    for name in ("0", "-1", "x", 2**63):
+        assert_problem(await root.get(f"/users/{name}"), 404)
+    assert (await root.get(f"/users/{2**63 - 1}")).status_code == 404
+
+
+async def test_a_disabled_user_is_out_at_once_and_back_when_enabled(
+    people: People, app: Litestar, client: AsyncClient
+) -> None:
+    """Their live token fails on its next use, and they can't log in or refresh."""
+    root = await people.sign_in("root", is_superuser=True)
+    pair = await new_user(app, "alice")
+    (user_id,) = (await fetch(app, select(User.id).where(User.username == "alice")))[0]
+    answer = await root.patch(f"/users/{user_id}", json={"is_active": False})
+    assert answer.status_code == 200
+    assert answer.json()["is_active"] is False
+    assert await status_of(client, pair) == 401
+    assert (await refresh(client, pair)).status_code == 400
+    assert (await log_in(client, "alice")).status_code == 401
+    assert (await root.patch(f"/users/{user_id}", json={"is_active": True})).json()["is_active"] is True
+    assert (await log_in(client, "alice")).status_code == 200
+
+
+async def test_rights_count_from_the_next_request_on(people: People) -> None:
+    """With the token that the user already has, both ways."""
+    root = await people.sign_in("root", is_superuser=True)
+    alice = await people.sign_in("alice")
+    path = f"/users/{await id_of(alice)}"
+    other = f"/users/{await id_of(root)}"
+    assert (await alice.get(other)).status_code == 403
+    assert (await root.patch(path, json={"is_superuser": True})).json()["is_superuser"] is True
+    assert (await alice.get(other)).status_code == 200
+    assert (await root.patch(path, json={"is_superuser": False})).json()["is_superuser"] is False
+    assert_problem(await alice.get(other), 403, ONLY)
+
+
+async def test_absent_rights_stay_as_they_are(people: People) -> None:
+    """Also when both are absent."""
+    root = await people.sign_in("root", is_superuser=True)
+    alice = await people.sign_in("alice")
+    path = f"/users/{await id_of(alice)}"
+    before = (await root.get(path)).json()
+    assert (await root.patch(path, json={})).json() == before
+    assert (await root.patch(path, json={"is_superuser": True})).json() == before | {"is_superuser": True}
+    assert (await root.patch(path, json={"is_active": True})).json() == before | {"is_superuser": True}
+
+
+async def test_a_superuser_changes_rights_and_nothing_else(people: People) -> None:
+    """Above all no password, name or address."""
+    root = await people.sign_in("root", is_superuser=True)
+    alice = await people.sign_in("alice")
+    path = f"/users/{await id_of(alice)}"
+    for body, names in [
+        ({"password": "new"}, ["/password"]),
+        ({"username": "x", "email": "x@example.org"}, ["/email", "/username"]),
+        ({"hashed_password": "x", "email_verified": True}, ["/email_verified", "/hashed_password"]),
+        ({"is_active": None}, ["/is_active"]),
+        ({"is_active": 0, "is_superuser": "true"}, ["/is_active", "/is_superuser"]),
+    ]:
+        assert pointers(await root.patch(path, json=body)) == names, body
+
+
+async def test_deleting_an_account_takes_all_that_belongs_to_it(
+    people: People, app: Litestar, client: AsyncClient
+) -> None:
+    """Its items and sessions; the superuser's own stay."""
+    root = await people.sign_in("root", is_superuser=True)
+    alice = await people.sign_in("alice")
+    for owner in (root, alice):
+        assert (await create_item(owner)).status_code == 201
+    root_id, alice_id = await id_of(root), await id_of(alice)
+    assert (await root.delete(f"/users/{alice_id}")).status_code == 204
+    assert (await alice.get("/users/me")).status_code == 401
+    assert (await log_in(client, "alice")).status_code == 401
+    assert_problem(await root.get(f"/users/{alice_id}"), 404, MISSING)
+    assert [row[0] for row in await fetch(app, select(Item.owner_id))] == [root_id]
+    assert [row[0] for row in await fetch(app, select(LoginSession.user_id))] == [root_id]
+
+
+@pytest.mark.parametrize("method", ["demote", "disable", "delete"])
+async def test_the_last_superuser_stays(people: People, app: Litestar, method: str) -> None:
+    """Whoever else there is: others without the rights, or with them and disabled."""
+    root = await people.sign_in("root", is_superuser=True)
+    await people.sign_in("alice")
+    await add_user(app, "sleeper", is_superuser=True, is_active=False)
+    path = f"/users/{await id_of(root)}"
+    assert_problem(await take(root, path, method), 409, LAST)
+    assert (await root.get("/users/me")).json()["is_superuser"] is True
+    assert (await root.patch(path, json={"is_active": True, "is_superuser": True})).status_code == 200
+    await execute(app, update(User).values(is_superuser=True, is_active=True))
+    assert (await take(root, path, method)).is_success
+
+
+async def test_a_superuser_who_is_disabled_can_be_demoted_and_deleted(people: People, app: Litestar) -> None:
+    """They aren't the last one: the caller is."""
+    root = await people.sign_in("root", is_superuser=True)
+    sleeper = await add_user(app, "sleeper", is_superuser=True, is_active=False)
+    assert (await root.patch(f"/users/{sleeper.id}", json={"is_superuser": False})).status_code == 200
+    assert (await root.delete(f"/users/{sleeper.id}")).status_code == 204
+
+
+@pytest.mark.parametrize("method", ["demote", "disable", "delete"])
+async def test_two_superusers_who_remove_each_other_leave_exactly_one(
+    people: People, app: Litestar, method: str
+) -> None:
+    """The later one finds that nobody else is left, or is none any more."""
+    one, two = [await people.sign_in(name, is_superuser=True) for name in ("one", "two")]
+    paths = [f"/users/{await id_of(client)}" for client in (two, one)]
+    answers = await asyncio.gather(take(one, paths[0], method), take(two, paths[1], method))
+    assert sorted(answer.status_code for answer in answers)[1] in {401, 403, 409}
+    assert [answer.is_success for answer in answers].count(True) == 1
+    assert (await fetch(app, SUPERUSERS))[0][0] == 1
+
+
+async def test_eight_superusers_who_leave_at_once_leave_exactly_one(people: People, app: Litestar) -> None:
+    """Whoever is the last to ask is the last one."""
+    everybody = [await people.sign_in(f"root{number}", is_superuser=True) for number in range(8)]
+    answers = await asyncio.gather(*(client.delete("/users/me") for client in everybody))
+    assert sorted(answer.status_code for answer in answers) == [204] * 7 + [409]
+    assert (await fetch(app, SUPERUSERS))[0][0] == 1
+
+
+async def test_a_superuser_has_a_reset_mailed_as_anybody_has(people: People, app: Litestar) -> None:
+    """They name the address; the token goes to its owner."""
+    root = await people.sign_in("root", is_superuser=True)
+    user = await add_user(app, "alice")
+    answer = await root.post("/password-reset", json={"email": user.email})
+    assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
+
+
+async def test_a_disabled_superuser_has_no_rights(people: People, app: Litestar, client: AsyncClient) -> None:
+    """Their token is worth nothing at all."""
+    root = await add_user(app, "root", is_superuser=True)
+    pair = await open_session(app, root.id)
+    await execute(app, update(User).values(is_active=False))
+    assert await status_of(client, pair) == 401
+    assert (await log_in(people.client, "root")).status_code == 401
+
+
+async def test_while_registration_is_closed_nobody_registers(settings: Settings) -> None:
+    """Whoever has an account goes on; whether a name is taken isn't told."""
+    app = create_app(replace(settings, registration="closed"))
+    async with connect_to(app) as client:
+        pair = await new_user(app, "alice")
+        for name in ("alice", "bob"):
+            assert_problem(await register(client, name), 403, "Registration is closed")
+        assert await status_of(client, pair) == 200
+        assert (await log_in(client, "alice")).status_code == 200
+        assert [row[0] for row in await fetch(app, select(User.username))] == ["alice"]
+
+
+async def take(client: AsyncClient, path: str, method: str) -> Response:
+    """Take an account's rights, or the account."""
+    ways: dict[str, Callable[[], Awaitable[Response]]] = {
+        "demote": lambda: client.patch(path, json={"is_superuser": False}),
+        "disable": lambda: client.patch(path, json={"is_active": False}),
+        "delete": lambda: client.delete(path),
+    }
+    return await ways[method]()
