@@ -187,7 +187,8 @@ def complete_answer(status: int, answer: dict[str, Any]) -> None:
     names = ["X-Request-ID", *([HEADER_OF[status]] if status in HEADER_OF else [])]
     for header in answer.setdefault("headers", {}).values():
         header.setdefault("schema", {"type": "string"})
-    answer["headers"] = {name: reference("headers", name) for name in names} | answer["headers"]
+    # Litestar keeps a handler's headers as a set: sorted, the document is the same on every start.
+    answer["headers"] = {name: reference("headers", name) for name in names} | dict(sorted(answer["headers"].items()))
     for content in answer.get("content", {}).values():
         content["schema"] = without_null(content["schema"])
 

@@ -93,7 +93,7 @@ def finish(wrk: subprocess.Popen[str]) -> Outcome:
     if not lines:
         raise Failed(f"wrk gave no result: {output}")
     outcome = msgspec.json.decode(lines[0], type=Outcome)
-    if outcome.not_2xx or outcome.broken or not outcome.requests:
+    if outcome.not_2xx or outcome.broken:
         raise Failed(f"{outcome} of {wrk.args!r}")
     return outcome
 
@@ -105,6 +105,8 @@ def measure(server: Running, plan: Plan, request: Request, *, connections: int) 
     pids = server.pid, plan.postgres.pid
     before = [processes.cpu_seconds(pid) for pid in pids]
     outcome = finish(start(server, request, connections=connections, seconds=plan.seconds))
+    if not outcome.requests:
+        raise Failed(f"{request.method} {request.path}: no answer in {plan.seconds} s")
     after = [processes.cpu_seconds(pid) for pid in pids]
     cpu, database_cpu = [(end - begin) / outcome.requests * 1e3 for begin, end in zip(before, after, strict=True)]
     return Sample(

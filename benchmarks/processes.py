@@ -41,12 +41,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_mib(pid: int) -> float:
-    """Return the memory that a process and its children hold now; pages that they share count in each."""
-    return sum(member.memory_info().rss for member in tree(pid)) / 2**20
+    """Return the memory that a process and its children hold now, each page that they share once."""
+    return sum(member.memory_full_info().pss for member in tree(pid)) / 2**20
 
 
 def peak_resident_mib(pid: int) -> float:
-    """Return the most that a process and its children ever held, each at its own peak."""
+    """Return the most that a process and its children ever held; pages that they share count in each."""
     return sum(_peak_kib(member.pid) for member in tree(pid)) / 2**10
 
 

@@ -1,0 +1,257 @@
+"""What the log tells an operator about logins, credentials and rights: each event once, and never a secret."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+from litestar import Litestar
+from msgspec.structs import replace
+from sqlalchemy import select, update
+
+from app.auth.models import LoginSession
+from app.db import now
+from app.settings import Settings
+from app.users.models import User
+from tests.auth.oauth import Pair, bearer, client_from, execute, fetch, open_session, refresh, refreshed
+from tests.factories import PASSWORD, SECRET, add_user, log_in
+from tests.outbox import deliver, token_in
+
+Event = dict[str, Any]
+ADDRESS = "203.0.113.7"
+REQUEST = "request-of-the-test"
+NEW = "violet-umbrella-under-7-moons"
+
+
+@pytest.fixture
+def settings(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Settings:
+    """Those of a public service, whose log is one JSON object a line."""
+    assert capsys
+    return replace(settings, environment="production")
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was printed since the last time."""
+    return lambda: capsys.readouterr().out
+
+
+@pytest.fixture
+def events(printed: Callable[[], str]) -> Callable[[], list[Event]]:
+    """The security events since the last time, without what each line of the log has."""
+
+    def read() -> list[Event]:
+        lines = [json.loads(line) for line in printed().splitlines() if '"kind":"security"' in line]
+        for line in lines:
+            assert line.pop("level") == "info"
+            assert line.pop("timestamp")
+            assert line.pop("kind") == "security"
+        return lines
+
+    return read
+
+
+@pytest.fixture
+def caller(app: Litestar, client: AsyncClient) -> AsyncClient:
+    """A client with an address, and a name for its requests."""
+    assert client
+    return client_from(app, ADDRESS, **{"X-Request-ID": REQUEST})
+
+
+def event(name: str, **fields: object) -> Event:
+    """What every event has, and what this one has."""
+    return {"event": name, "address": ADDRESS, "request_id": REQUEST, **fields}
+
+
+async def signed_in(
+    app: Litestar, caller: AsyncClient, username: str = "alice", **columns: object
+) -> tuple[Pair, Event]:
+    """A new user's login, and how an event names it; the caller has its access token from now on."""
+    user = await add_user(app, username, **columns)
+    pair = await open_session(app, user.id)
+    (row,) = await fetch(app, select(LoginSession.id).where(LoginSession.user_id == user.id))
+    caller.headers.update(bearer(pair))
+    return pair, {"user_id": user.id, "session_id": row.id}
+
+
+async def test_a_login(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """With the session that it opened."""
+    user = await add_user(app, "alice")
+    await log_in(caller, "alice")
+    (row,) = await fetch(app, select(LoginSession.id))
+    assert events() == [event("login", user_id=user.id, session_id=row.id)]
+
+
+async def test_a_failed_login(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """What was typed as a name may be a password, so it isn't told; whose account it is is."""
+    user = await add_user(app, "alice")
+    await log_in(caller, "alice", password="wrong")
+    await log_in(caller, PASSWORD)
+    await execute(app, update(User).values(is_active=False))
+    await log_in(caller, "alice")
+    failed = [event("login_failed", user_id=user_id) for user_id in (user.id, None, user.id)]
+    assert events() == failed
+
+
+async def test_a_login_over_the_limit(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """One for each attempt, and none that says that the login failed."""
+    user = await add_user(app, "alice")
+    for _ in range(11):
+        await log_in(caller, "alice", password="wrong")
+    await log_in(caller, "alice")
+    failed = [event("login_failed", user_id=user.id)] * 10
+    assert events() == [*failed, *[event("login_limited", user_id=user.id)] * 2]
+
+
+async def test_a_reused_refresh_token(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """It is told once, however often the token comes again; an ordinary refresh is none of it."""
+    first, who = await signed_in(app, caller)
+    last = await refreshed(caller, await refreshed(caller, first))
+    events()
+    await asyncio.gather(*(refresh(caller, first) for _ in range(4)))
+    reused, failed = event("refresh_token_reused", **who), event("refresh_failed", **who)
+    told = events()
+    assert told.count(reused) == 1
+    assert sorted(told, key=str) == sorted([reused, failed, failed, failed], key=str)
+    await refresh(caller, last)
+    assert events() == [failed]
+
+
+async def test_a_late_retry_is_a_reuse(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """One within ten seconds is nothing to tell."""
+    first, who = await signed_in(app, caller)
+    await refreshed(caller, first)
+    await refreshed(caller, first)
+    events()
+    await execute(app, update(LoginSession).values(refreshed_at=now() - timedelta(seconds=11)))
+    await refresh(caller, first)
+    assert events() == [event("refresh_token_reused", **who)]
+
+
+async def test_a_logout(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """Once, however often the token is revoked."""
+    pair, who = await signed_in(app, caller)
+    events()
+    for _ in range(2):
+        await caller.post("/revoke", data={"token": pair["refresh_token"]})
+    await caller.post("/revoke", data={"token": "garbage"})
+    assert events() == [event("logout", **who)]
+
+
+async def test_ended_sessions(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """Who ended them, and which; what isn't found is none."""
+    _, who = await signed_in(app, caller)
+    for _ in range(3):
+        await open_session(app, who["user_id"])
+    query = select(LoginSession.id).where(LoginSession.id != who["session_id"])
+    other = (await fetch(app, query))[0][0]
+    events()
+    for _ in range(2):
+        await caller.delete(f"/users/me/sessions/{other}")
+    await caller.delete("/users/me/sessions")
+    assert events() == [event("session_ended", **who, ended_id=other), event("other_sessions_ended", **who, count=2)]
+
+
+async def test_a_changed_password(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """And one that was refused, for a wrong current password."""
+    _, who = await signed_in(app, caller)
+    events()
+    await caller.put("/users/me/password", json={"current_password": "wrong", "new_password": NEW})
+    assert events() == [event("password_refused", **who)]
+    await caller.put("/users/me/password", json={"current_password": PASSWORD, "new_password": "short"})
+    assert events() == []
+    await caller.put("/users/me/password", json={"current_password": PASSWORD, "new_password": NEW})
+    assert events() == [event("password_changed", **who)]
+
+
+async def test_a_reset_password(
+    app: Litestar, caller: AsyncClient, settings: Settings, events: Callable[[], list[Event]]
+) -> None:
+    """Asked for, whoever's the address is, and done; the address may be nobody's, so it isn't told."""
+    user = await add_user(app, "alice")
+    await caller.post("/password-reset", json={"email": "alice@example.org"})
+    await caller.post("/password-reset", json={"email": "nobody@example.org"})
+    assert events() == [event("password_reset_requested")] * 2
+    (mail,) = await deliver(app, settings)
+    events()
+    for _ in range(2):
+        await caller.post("/password-reset/confirm", json={"token": token_in(mail), "new_password": NEW})
+    assert events() == [event("password_reset", user_id=user.id), event("password_reset_failed")]
+
+
+async def test_a_changed_address(
+    app: Litestar, caller: AsyncClient, settings: Settings, events: Callable[[], list[Event]]
+) -> None:
+    """And its verification; a change of the name alone is none."""
+    _, who = await signed_in(app, caller)
+    events()
+    await caller.patch("/users/me", json={"username": "alicia"})
+    await caller.patch("/users/me", json={"email": "new@example.org", "current_password": PASSWORD})
+    assert events() == [event("address_changed", **who)]
+    mails = {mail["To"]: mail for mail in await deliver(app, settings)}
+    events()
+    for _ in range(2):
+        await caller.post("/email-verification/confirm", json={"token": token_in(mails["new@example.org"])})
+    assert events() == [event("address_verified", user_id=who["user_id"])]
+
+
+async def test_changed_rights(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """Whose, by whom, and what they are now; what changes nothing and what is refused is none."""
+    alice = await add_user(app, "alice")
+    _, who = await signed_in(app, caller, "root", is_superuser=True)
+    events()
+    for body in ({"is_superuser": True}, {"is_superuser": True}, {}, {"is_active": False}):
+        await caller.patch(f"/users/{alice.id}", json=body)
+    await caller.patch(f"/users/{who['user_id']}", json={"is_superuser": False})
+    rights = event("rights_changed", **who, of=alice.id, is_superuser=True)
+    assert events() == [rights | {"is_active": True}, rights | {"is_active": False}]
+
+
+async def test_a_deleted_account(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+    """By a superuser, or by its owner."""
+    alice = await add_user(app, "alice")
+    _, who = await signed_in(app, caller, "root", is_superuser=True)
+    _, bob = await signed_in(app, bob_caller := client_from(app, ADDRESS, **{"X-Request-ID": REQUEST}), "bob")
+    events()
+    await caller.delete(f"/users/{alice.id}")
+    await caller.delete(f"/users/{alice.id}")
+    await bob_caller.delete("/users/me")
+    assert events() == [
+        event("account_deleted", **who, of=alice.id),
+        event("account_deleted", **bob, of=bob["user_id"]),
+    ]
+
+
+async def test_no_secret_is_ever_printed(
+    app: Litestar, caller: AsyncClient, settings: Settings, printed: Callable[[], str]
+) -> None:
+    """No password, token or address, whether what came was good, wrong or no JSON at all."""
+    pair, _ = await signed_in(app, caller)
+    secrets = [PASSWORD, NEW, SECRET, "wrong-guess", *pair.values()]
+    for path in ("/token", "/revoke"):
+        for value in (pair["refresh_token"], "wrong-guess", "wrong-guess\0"):
+            form = {"token": value, "refresh_token": value, "username": value, "password": value}
+            await caller.post(path, data=form)
+            await caller.post(path, data=form | {"grant_type": "refresh_token"})
+    caller.headers.update(bearer(second := (await log_in(caller, "alice")).json()))
+    secrets += [second["access_token"], second["refresh_token"]]
+    await caller.post("/users/", json={"username": "bob", "email": "bob@example.org", "password": NEW})
+    await caller.post("/users/", json={"username": "bob", "email": "bob@example.org", "password": ["wrong-guess"]})
+    await caller.post("/users/", content='{"password": "wrong-guess', headers={"Content-Type": "application/json"})
+    await caller.get("/items/?q=wrong-guess&access_token=wrong-guess")
+    await caller.get("/users/me", headers={"Authorization": "Bearer wrong-guess"})
+    await caller.put("/users/me/password", json={"current_password": "wrong-guess", "new_password": NEW})
+    await caller.put("/users/me/password", json={"current_password": PASSWORD, "new_password": NEW})
+    await caller.post("/password-reset", json={"email": "alice@example.org"})
+    tokens = [token_in(mail) for mail in await deliver(app, settings) if "#token=" in mail.get_content()]
+    assert len(tokens) == 2
+    for token in (*tokens, "wrong-guess"):
+        await caller.post("/email-verification/confirm", json={"token": token})
+        await caller.post("/password-reset/confirm", json={"token": token, "new_password": PASSWORD})
+    text = printed()
+    assert "password_changed" in text
+    for secret in (*secrets, *tokens, "alice@example.org", "bob@example.org"):
+        assert str(secret) not in text or secret in {"bearer", 1800}, secret
