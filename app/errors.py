@@ -195,6 +195,11 @@ def is_orphan(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) == "23503" or "FOREIGN KEY constraint failed" in str(error.orig)
 
 
+def is_missing_table(error: DBAPIError) -> bool:
+    """Whether a table isn't there, on either database: it was not migrated."""
+    return getattr(error.orig, "sqlstate", None) == "42P01" or "no such table" in str(error.orig)
+
+
 def app_error(error: Exception) -> AppError:
     """Any exception as one of ours, so that no text of a library or driver reaches a client."""
     match error:

@@ -24,7 +24,7 @@ from app.db import Database
 from app.docs import openapi_config
 from app.edge import Edge, with_head
 from app.errors import HANDLERS
-from app.health import HealthController
+from app.health import HealthController, report
 from app.idempotency import purge_answers
 from app.items.controller import ItemController
 from app.jobs import Handler, Worker
@@ -71,6 +71,7 @@ def create_app(settings: Settings) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
+        await report(database)
         async with worker.in_background() if settings.jobs_in_process else nullcontext():
             yield
         await limits.close()

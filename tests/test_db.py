@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from app import db
 from app.__main__ import migrate
 from app.db import Database, driver_url
-from app.errors import InvalidFields, Unavailable, database_error
+from app.errors import Conflict, InvalidFields, Unavailable, database_error
 from app.main import create_app
 from app.security import ACCESS
 from app.settings import Settings
@@ -93,7 +93,7 @@ async def test_a_commit_that_fails_is_an_error_and_leaves_nothing(
         alice = await People(app, client).sign_in("alice")
         await execute(app, *FAILING_COMMIT[database_of(app).engine.dialect.name])
         for _ in range(12):  # more often than the pool has connections
-            assert_problem(await write(alice), 500 if is_sqlite(app) else 503)
+            assert_problem(await write(alice), 409 if is_sqlite(app) else 503)
         for table in ("users", "items"):
             await execute(app, f"DROP TRIGGER break_{table}" + ("" if is_sqlite(app) else f" ON {table}"))
         assert (await alice.get("/items/")).json() == []
@@ -248,7 +248,8 @@ async def error_of(app: Litestar, statement: str, **parameters: object) -> Excep
         *((state, InvalidFields) for state in ("22000", "22001", "22003", "22021", "22P05")),
         *((state, Unavailable) for state in ("08006", "25006", "25P03", "40001", "40P01", "42P01", "53100", "53300")),
         *((state, Unavailable) for state in ("55P03", "57014", "57P01", "57P03", "58030", "XX000")),
-        *((state, None) for state in ("23502", "23503", "23505", "23514", "42703", "42601", "P0001")),
+        ("23503", Conflict),
+        *((state, None) for state in ("23502", "23505", "23514", "42703", "42601", "P0001")),
     ],
 )
 async def test_what_an_error_of_postgresql_means(app: Litestar, state: str, meaning: type[Exception] | None) -> None:

@@ -34,8 +34,10 @@ from app.limits import (
     PASSWORD_RESETS_PER_NETWORK,
     Limits,
     calling_client,
+    client_address,
     client_network,
 )
+from app.logs import security_event
 from app.requests import LENIENT, Session
 from app.users.schemas import Accepted
 from app.users.service import WrongPassword, name_key, normalise_email
@@ -198,6 +200,7 @@ class CredentialController(Controller):
         await limits.hit(PASSWORD_RESETS_PER_NETWORK, client_network(request))
         await limits.hit(PASSWORD_RESETS, name_key(email))
         await enqueue(transaction, RESET_MAIL, {"email": email})
+        after_commit(transaction, partial(security_event, "password_reset_requested", address=client_address(request)))
         return Accepted()
 
     @post(

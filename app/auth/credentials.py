@@ -53,6 +53,15 @@ class CredentialService:
     async def reset(self, token: str, new: str, client: Client) -> None:
         """Set a new password by a mailed token, and end every session. Raises InvalidResetToken and InvalidFields."""
         try:
+            user_id = await self._reset(token, new)
+        except InvalidResetToken:
+            security_event("password_reset_failed", address=client.address)
+            raise
+        security_event("password_reset", user_id=user_id, address=client.address)
+
+    async def _reset(self, token: str, new: str) -> int:
+        """Set the password of whom the token is for, and tell who that is."""
+        try:
             claims = self.tokens.read(RESET, token)
         except InvalidTokenError:
             raise InvalidResetToken from None
@@ -62,7 +71,7 @@ class CredentialService:
         self.policy.check(new, username=rows[0].username, email=rows[0].email, pointer="/new_password")
         if not await self._set(claims.user_id, rows[0].hashed_password, new, keep_session=0):
             raise InvalidResetToken
-        security_event("password_reset", user_id=claims.user_id, address=client.address)
+        return claims.user_id
 
     async def _set(self, user_id: int, old_hash: str, new: str, *, keep_session: int) -> bool:
         """Replace that very hash: of two at once, one finds it there still."""
