@@ -57,6 +57,33 @@ class Edge:
                 self.metrics.answered(exchange.method, exchange.route, exchange.status, exchange.seconds)
 
 
+class Prefix:
+    """Puts before the paths in answers what a proxy cuts off those in requests: the path of the public URL."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self.app = app
+        self.path = path.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [(name, self.public(name, value)) for name, value in message["headers"]]
+            await send(message)
+
+        await self.app(scope, receive, send_on)
+
+    def public(self, name: bytes, value: bytes) -> bytes:
+        """The header as the client must see it."""
+        match name:
+            case b"location" if value.startswith(b"/"):
+                return self.path + value
+            case b"link":
+                return value.replace(b"</", b"<" + self.path + b"/")
+        return value
+
+
 class Exchange:
     """One request and its answer."""
 

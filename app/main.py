@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
@@ -22,7 +23,7 @@ from app.auth.service import AuthService, Lifetimes
 from app.cli import JobCommands, OperatorCommands
 from app.db import Database
 from app.docs import openapi_config
-from app.edge import Edge, with_head
+from app.edge import Edge, Prefix, with_head
 from app.errors import HANDLERS
 from app.health import HealthController, report
 from app.idempotency import purge_answers
@@ -71,11 +72,13 @@ def create_app(settings: Settings) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
-        await report(database)
-        async with worker.in_background() if settings.jobs_in_process else nullcontext():
-            yield
-        await limits.close()
-        await database.close()
+        try:
+            await report(database)
+            async with worker.in_background() if settings.jobs_in_process else nullcontext():
+                yield
+        finally:
+            await limits.close()
+            await database.close()
 
     application = Litestar(
         route_handlers=[
@@ -118,10 +121,12 @@ def create_app(settings: Settings) -> Litestar:
         debug=False,
     )
     learn_query_parameters(application)
-    https = settings.url.startswith("https:")
+    public = urlsplit(settings.url)
     application.asgi_handler = Edge(
-        application.asgi_handler, allow=methods_of_paths(application), https=https, metrics=metrics
+        application.asgi_handler, allow=methods_of_paths(application), https=public.scheme == "https", metrics=metrics
     )
+    if public.path:
+        application.asgi_handler = Prefix(application.asgi_handler, public.path)
     return application
 
 

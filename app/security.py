@@ -6,6 +6,7 @@ import unicodedata
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from hashlib import sha256
 from time import time
 from typing import Annotated, TypeVar
@@ -25,6 +26,7 @@ KINDS = (ACCESS, REFRESH, RESET, VERIFICATION)
 REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 LEEWAY_SECONDS = 30
 
+HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 Result = TypeVar("Result")
 
 
@@ -45,13 +47,12 @@ class Passwords:
 
     def __init__(self, *, threads: int = 0, queue: int = 128) -> None:
         """`threads` hash at once (by default one less than there are cores), `queue` more may wait."""
-        self.hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+        self.hasher = HASHER
         threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self.limiter = CapacityLimiter(threads)
         self.capacity = threads + queue
         self.pending = 0
-        # What an unknown name is checked against, so that it takes as long as a known one.
-        self.dummy = self.hasher.hash(secrets.token_urlsafe())
+        self.dummy = dummy_hash()
 
     async def hash(self, password: str) -> str:
         """The encoded hash. Raises HashingOverloadedError."""
@@ -83,6 +84,12 @@ class Passwords:
             return await to_thread.run_sync(function, *args, limiter=self.limiter)
         finally:
             self.pending -= 1
+
+
+@cache
+def dummy_hash() -> str:
+    """What an unknown name is checked against, so that it takes as long as a known one; made once a process."""
+    return HASHER.hash(secrets.token_urlsafe())
 
 
 def normalise(password: str) -> str:

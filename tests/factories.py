@@ -20,6 +20,7 @@ from app.users.models import User
 SECRET = "tests-only-2b7e151628aed2a6abf7158809cf4f3c"
 PASSWORD = "correct horse battery staple"
 
+# What is one database's own, and what never reaches a database, is tried on one of them.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 

@@ -7,7 +7,7 @@ from litestar.routes import HTTPRoute
 
 from app.main import create_app
 from app.settings import Settings
-from tests.factories import SECRET, People, connect_to, create_item, log_in, register
+from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, register
 from tests.problems import assert_problem
 
 SECURITY_HEADERS = {
@@ -21,6 +21,7 @@ SECURITY_HEADERS = {
 # Request ids ----------------------------------------------------------------------------------------------------------
 
 
+@on_sqlite
 @pytest.mark.parametrize("request_id", ["a", "0f8fad5b-d9cb-469f-a165-70867728950e", "A.b_c~d-9", "x" * 128])
 async def test_a_sane_request_id_is_echoed(client: AsyncClient, request_id: str) -> None:
     """So that a client's own logs and the service's go together."""
@@ -28,6 +29,7 @@ async def test_a_sane_request_id_is_echoed(client: AsyncClient, request_id: str)
     assert answer.headers["X-Request-ID"] == answer.json()["instance"] == request_id
 
 
+@on_sqlite
 @pytest.mark.parametrize("request_id", ["", " ", "a b", "x" * 129, "\u00e9", '"', "<script>", "a,b", "\x1b[31m"])
 async def test_a_strange_request_id_is_replaced(client: AsyncClient, request_id: str) -> None:
     """It would go into logs and answers."""
@@ -45,6 +47,7 @@ async def test_every_request_has_an_id_of_its_own(client: AsyncClient) -> None:
 # Security headers -----------------------------------------------------------------------------------------------------
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -132,6 +135,7 @@ async def test_head_of_nothing_is_404_and_head_of_what_has_no_get_is_405(client:
     assert (answer.status_code, answer.headers["Allow"]) == (405, "OPTIONS, POST")
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
@@ -220,3 +224,19 @@ async def test_a_page_of_another_origin_may_not(open_settings: Settings) -> None
             assert "Access-Control-Allow-Origin" not in answer.headers
             preflight = await client.options("/items", headers=PREFLIGHT | {"Origin": origin})
             assert "Access-Control-Allow-Origin" not in preflight.headers
+
+
+# Behind a proxy -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("public_url", ["https://example.org/shop/api", "https://example.org/shop/api/"])
+async def test_paths_in_answers_begin_with_the_path_of_the_public_url(database_url: str, public_url: str) -> None:
+    """A proxy that serves the service below a path cuts it off the requests; the client must not."""
+    settings = Settings(secret_key=SECRET, database_url=database_url, public_url=public_url, jobs_in_process=False)
+    async with connect_to(app := create_app(settings)) as client:
+        alice = await People(app, client).sign_in("alice")
+        for number in (1, 2):
+            assert (await create_item(alice)).headers["Location"] == f"/shop/api/items/{number}"
+        answer = await alice.get("/items?limit=1")
+        assert answer.headers["Link"].startswith("</shop/api/items?limit=1&cursor=")
+        assert (await alice.get(answer.links["next"]["url"].removeprefix("/shop/api"))).json()[0]["id"] == 1

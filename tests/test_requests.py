@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.factories import PASSWORD, People, create_item, register
+from tests.factories import PASSWORD, People, create_item, on_sqlite, register
 from tests.problems import assert_problem, pointers
 
 JSON = {"Content-Type": "application/json"}
@@ -21,6 +21,7 @@ async def send(client: AsyncClient, body: bytes, content_type: str | None = "app
 # Bodies that are no JSON ----------------------------------------------------------------------------------------------
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "body",
     [
@@ -69,6 +70,7 @@ async def test_a_body_that_is_no_json_is_400(client: AsyncClient, body: bytes) -
     assert_problem(await send(client, body), 400)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "content_type",
     [
@@ -90,6 +92,7 @@ async def test_a_body_of_another_media_type_is_415(client: AsyncClient, content_
     assert_problem(await send(client, body, content_type), 415, "The body must be application/json in UTF-8")
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "Application/JSON", 'application/json;charset="UTF-8"']
 )
@@ -120,6 +123,7 @@ async def test_a_body_just_below_the_limit_is_read(client: AsyncClient) -> None:
 # Bodies that don't fit ------------------------------------------------------------------------------------------------
 
 
+@on_sqlite
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"text"', b"1", b"true", b"[{}]"])
 async def test_a_body_that_is_no_object_is_422(client: AsyncClient, body: bytes) -> None:
     """The pointer to the whole body is empty (RFC 6901)."""
@@ -140,6 +144,7 @@ async def test_every_wrong_field_is_named_at_once(client: AsyncClient) -> None:
     }
 
 
+@on_sqlite
 @pytest.mark.parametrize("value", [None, 5, 5.5, True, [], {}, ["alice"]])
 async def test_a_value_of_another_type_is_422(client: AsyncClient, value: object) -> None:
     """Nothing is converted."""
@@ -259,6 +264,7 @@ async def test_registering_works_with_and_without_a_slash(client: AsyncClient) -
     assert (await register(client, "bob")).status_code == 201
 
 
+@on_sqlite
 @pytest.mark.parametrize("host", ["x:abc", "", "[::1", "x" * 300])
 async def test_a_strange_host_header_changes_nothing(client: AsyncClient, host: str) -> None:
     """Addresses are never built from it."""

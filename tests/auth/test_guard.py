@@ -15,7 +15,7 @@ from app.auth.models import LoginSession
 from app.db import Database, now
 from app.security import ACCESS, REFRESH, Claims, Tokens
 from app.users.models import User
-from tests.factories import SECRET, People, Statements, token_of
+from tests.factories import SECRET, People, Statements, on_sqlite, token_of
 from tests.problems import assert_problem
 
 BARE = "Bearer"
@@ -88,6 +88,7 @@ async def test_without_a_header_nobody_is_authenticated(client: AsyncClient) -> 
     assert_not_authenticated(await me(client))
 
 
+@on_sqlite
 @pytest.mark.parametrize("authorization", ["Basic {}", "Token {}", "JWT {}", "{}", "Bearer{}", "", "DPoP {}"])
 async def test_another_scheme_is_no_bearer_token(people: People, authorization: str) -> None:
     """Even when a valid token comes with it."""
@@ -120,6 +121,7 @@ async def test_the_scheme_is_written_in_any_case(people: People, scheme: str) ->
     assert (await me(alice, f"{scheme} {token_of(alice)}")).json()["username"] == "alice"
 
 
+@on_sqlite
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "a.b.c.d", "\u00ff\u00fe", "null", "undefined"])
 async def test_what_is_no_token_is_refused(client: AsyncClient, token: str) -> None:
     """Whatever stands behind the word Bearer."""

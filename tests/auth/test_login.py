@@ -15,7 +15,7 @@ from sqlalchemy import select
 from app.db import Database
 from app.settings import Settings
 from app.users.models import User
-from tests.factories import PASSWORD, SECRET, Statements, add_user, auth_service, log_in, register
+from tests.factories import PASSWORD, SECRET, Statements, add_user, auth_service, log_in, on_sqlite, register
 from tests.problems import assert_oauth_error, assert_problem
 
 WRONG = "Incorrect username or password"
@@ -173,6 +173,7 @@ async def test_more_logins_than_the_queue_holds_are_turned_away(app: Litestar, c
 # The form -------------------------------------------------------------------------------------------------------------
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("form", "detail"),
     [
@@ -191,6 +192,7 @@ async def test_a_field_that_is_missing_or_empty_is_an_invalid_request(
     assert_oauth_error(await send(client, form), 400, "invalid_request", detail)
 
 
+@on_sqlite
 @pytest.mark.parametrize("grant_type", ["client_credentials", "authorization_code", "Password", "password ", "x"])
 async def test_an_unknown_grant_type_is_unsupported(client: AsyncClient, grant_type: str) -> None:
     """Whatever else the form holds."""
@@ -198,6 +200,7 @@ async def test_an_unknown_grant_type_is_unsupported(client: AsyncClient, grant_t
     assert_oauth_error(answer, 400, "unsupported_grant_type")
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "form",
     [
@@ -239,6 +242,7 @@ async def test_what_a_public_client_sends_beside_is_ignored(client: AsyncClient)
     assert (await client.post("/token?x=1&x=2", content=form, headers=FORM)).status_code == 200
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "content_type", ["application/json", "multipart/form-data; boundary=x", "text/plain", "multipart/form-data", ""]
 )

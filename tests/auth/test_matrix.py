@@ -127,8 +127,9 @@ async def world(app: Litestar, client: AsyncClient, settings: Settings) -> World
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_every_operation_answers_every_role_as_it_should(world: World, role: str) -> None:
-    """With a status that the document has for the operation; what is refused has changed nothing."""
+    """With a status that the document has for the operation."""
     document = (await world.client.get("/openapi.json")).json()
+    assert len(list(operations(document))) > 20
     wrong = []
     for method, path, operation in in_order(document):
         answer = await world.call(role, method, path, operation, document)

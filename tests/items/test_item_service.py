@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 from litestar import Litestar
 from sqlalchemy import select
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Database
+from app.errors import app_error
 from app.items.models import Item
 from app.items.schemas import ItemCreate
 from app.items.service import ItemNotFound, ItemService, NotYourItem
@@ -68,3 +69,18 @@ async def test_the_items_of_a_deleted_user_go_with_them(alice: User, session: As
     await session.delete(await session.get_one(User, alice.id))
     await session.flush()
     assert (await session.scalars(select(Item.id))).all() == []
+
+
+async def test_an_item_of_a_user_who_is_gone_is_a_conflict(app: Litestar, alice: User) -> None:
+    """The account was deleted after the guard had seen it."""
+    with pytest.raises(IntegrityError) as failure:
+        await ItemService(app.state.database).create(alice.id + 1, ItemCreate("Umbrella"))
+    assert app_error(failure.value).status == 409
+    await app.state.database.close()
+
+
+async def test_changing_an_item_takes_a_transaction(app: Litestar, alice: User) -> None:
+    """By itself, none of the statements would be safe."""
+    with pytest.raises(TypeError, match="transaction"):
+        await ItemService(app.state.database).delete(alice.id, 1, None)
+    await app.state.database.close()
