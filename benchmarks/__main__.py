@@ -1,6 +1,7 @@
 """The command line of the benchmarks."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 
@@ -23,7 +24,7 @@ MEASUREMENTS: dict[str, Callable[[Plan], list[Table]]] = {
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=report.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="?", default="all", choices=["all", *MEASUREMENTS])
     parser.add_argument("--rounds", type=int, default=3, help="how often each server is measured (3)")
     parser.add_argument("--seconds", type=int, default=5, help="how long each load lasts (5)")
@@ -34,6 +35,7 @@ def main() -> None:
     """Take the measurements that were asked for; only all of them together are written to the results."""
     chosen = arguments()
     require_wrk()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated"))  # So that no server is left behind.
     names = list(MEASUREMENTS) if chosen.what == "all" else [chosen.what]
     tables = []
     try:
