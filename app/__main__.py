@@ -56,7 +56,7 @@ def migrate(url: str) -> None:
 
 
 def server(settings: Settings, *, reload: bool) -> MPServer:
-    """Granian, which measured faster than Uvicorn and closes slow connections; it starts a killed worker again."""
+    """Granian: it closes connections whose headers don't come, and replaces a killed worker (docs/decisions/0004)."""
     return MPServer(
         "app.main:app",
         address=settings.host,
