@@ -3,7 +3,6 @@
 import os
 import secrets
 import unicodedata
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -132,9 +131,7 @@ class Tokens:
         self.issuer = issuer
         self.jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
         keys = [secret, previous_secret] if previous_secret else [secret]
-        self.keys = {
-            kind: {self._sign(kind, {}, key).partition(".")[0]: self._jwk(key) for key in keys} for kind in KINDS
-        }
+        self.keys = {kind: {self._sign(kind, {}, key).partition(".")[0]: key for key in keys} for kind in KINDS}
 
     def issue(
         self, kind: str, user_id: int, lifetime: timedelta, *, sid: int = 0, gen: int = 0, state: str = ""
@@ -172,11 +169,6 @@ class Tokens:
             return convert(payload, Claims)
         except (jwt.InvalidTokenError, ValueError) as error:
             raise InvalidTokenError from error
-
-    def _jwk(self, key: str) -> jwt.PyJWK:
-        """The key prepared once (RFC 7517); given as text, each verification would look whether it is a certificate."""
-        encoded = urlsafe_b64encode(key.encode()).rstrip(b"=").decode()
-        return jwt.PyJWK({"kty": "oct", "k": encoded, "alg": self.algorithm})
 
     def _sign(self, kind: str, claims: dict[str, object], key: str) -> str:
         return self.jwt.encode(claims, key, algorithm=self.algorithm, headers={"typ": kind, "kid": fingerprint(key)})
