@@ -1,11 +1,12 @@
 """The project's programs as processes of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 LONGEST_SECONDS = 60
+STOP_SECONDS = 15
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -53,13 +55,24 @@ def service(folder: Path, port: int, **variables: str) -> Iterator[subprocess.Po
             stdout=out,
             stderr=out,
             text=True,
+            start_new_session=True,
         )
         try:
             wait_until_ready(process, f"http://127.0.0.1:{port}/health/ready")
             yield process
         finally:
-            process.kill()
-            process.wait()
+            end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a process that leads a session, and all that it started: an orphan would do another test's jobs."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_until_ready(process: subprocess.Popen[str], url: str) -> None:

@@ -9,9 +9,7 @@ import httpx
 import pytest
 
 from tests.factories import PASSWORD, SECRET
-from tests.programs import run, service
-
-STOP_SECONDS = 15
+from tests.programs import STOP_SECONDS, run, service
 
 
 def stop(process: subprocess.Popen[str]) -> int:
