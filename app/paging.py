@@ -17,7 +17,18 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, select, true, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 from app.db import Database, Work, rows_of
@@ -187,6 +198,8 @@ class Listing(Generic[Read]):
         self.orders = {order.key: table.c[order.key] for order in orders}
         self.searched = [table.c[column.key] for column in searched]
         self.where = true() if where is None else where
+        # Not the bare key: PostgreSQL would walk the primary key past the rows of others, however many there are.
+        self.in_order = self.key if where is None else self.key + literal_column("0")
         self.select = cache(self._select)
         self.count = cache(self._count)
 
@@ -216,7 +229,7 @@ class Listing(Generic[Read]):
 
     def _select(self, sort: str, terms: int, *, after: bool) -> Select[Any]:
         order = self.orders[sort.removeprefix("-")]
-        named = {"key": self.key} if order is self.key else {"value": order, "key": self.key}
+        named = {"key": self.in_order} if order is self.key else {"value": order, "key": self.key}
         place = tuple_(*named.values())
         last = tuple_(*(bindparam(name, type_=column.type) for name, column in named.items()))
         if sort.startswith("-"):

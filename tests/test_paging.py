@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 
 import pytest
 from httpx import AsyncClient, Response
+from litestar import Litestar
+from sqlalchemy import text
 
+from app.db import Database
 from app.errors import InvalidFields
+from app.items.service import ItemService
 from app.paging import Cursors, Position
-from tests.factories import People, Statements, create_item
+from tests.factories import People, Statements, add_user, create_item, on_postgresql
 from tests.problems import assert_problem, pointers
 
 SORTS = ["id", "-id", "updated_at", "-updated_at", "title", "-title"]
@@ -179,6 +183,40 @@ async def test_a_row_that_is_changed_is_not_lost_from_the_list_by_id(alice: Asyn
         for item in (1, 6):
             await alice.patch(f"/items/{item}", json={"title": f"changed {len(seen)}"})
     assert seen == [6, 5, 4, 3, 2, 1]
+
+
+# Plans ----------------------------------------------------------------------------------------------------------------
+
+
+INDEXES = {
+    "id": "ix_items_owner_id_id",
+    "updated_at": "ix_items_owner_id_updated_at_id",
+    "title": "ix_items_owner_id_title_id",
+}
+FILL = text("""
+    INSERT INTO items (owner_id, title, search_text, version, created_at, updated_at)
+    SELECT :owner, 'title ' || number, '', 1, now(), now() FROM generate_series(1, 5000) AS number
+""")
+
+
+@on_postgresql
+@pytest.mark.parametrize("sort", SORTS)
+async def test_a_page_passes_by_no_row_of_others(app: Litestar, alice: AsyncClient, sort: str) -> None:
+    """However the rows lie: here all of alice's are both older and younger than many of others."""
+    assert (await alice.get("/users/me")).json()["id"] == 1
+    await add_user(app, "bob")
+    database: Database = app.state.database
+    query = ItemService.table.listing.select(sort, 0, after=False).compile(database.engine)
+    assert query.positiontup == ["owner_id", "limit"]
+    async with database.transaction() as session:
+        for owner in (2, 1, 2):
+            await session.execute(FILL, {"owner": owner})
+        await session.execute(text("ANALYZE items"))
+        connection = await session.connection()
+        plan = "\n".join((await connection.exec_driver_sql(f"EXPLAIN {query}", (1, 21))).scalars())
+    assert f"using {INDEXES[sort.removeprefix('-')]}" in plan
+    assert "Filter" not in plan
+    assert "Sort" not in plan
 
 
 # Cursors --------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The table of items."""
 
-from sqlalchemy import Index, String, Text
+from sqlalchemy import Index, String, Text, text
 from sqlalchemy.orm import Mapped, backref, mapped_column, relationship
 
 from app.owned import Owned
@@ -16,7 +16,7 @@ class Item(Owned):
     __tablename__ = "items"
     __table_args__ = (
         # One for each order of an owner's list; they also serve the foreign key.
-        Index(None, "owner_id", "id"),
+        Index("ix_items_owner_id_id", "owner_id", text("(id + 0)")),
         Index(None, "owner_id", "updated_at", "id"),
         Index(None, "owner_id", "title", "id"),
         # Of the text's trigrams; SQLite has nothing like it, and looks at each of an owner's rows.
