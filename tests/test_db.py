@@ -51,7 +51,7 @@ def is_sqlite(app: Litestar) -> bool:
 async def execute(app: Litestar, *statements: str) -> None:
     """Send statements as they are, each in a transaction of its own."""
     for statement in statements:
-        async with database_of(app).engine.begin() as connection:
+        async with database_of(app).transactional.begin() as connection:
             await connection.exec_driver_sql(statement)
 
 
@@ -194,7 +194,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, app: Litestar) -> None:
 @asynccontextmanager
 async def locked(app: Litestar, table: str) -> AsyncIterator[None]:
     """Hold a lock that writers of a table wait for."""
-    async with database_of(app).engine.connect() as connection, connection.begin():
+    async with database_of(app).transactional.connect() as connection, connection.begin():
         if not is_sqlite(app):
             await connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
         yield
@@ -235,7 +235,7 @@ async def test_many_requests_at_once_share_the_connections(people: People) -> No
 async def error_of(app: Litestar, statement: str, **parameters: object) -> Exception:
     """What the database raises at a statement."""
     with pytest.raises(Exception, match=r".") as raised:
-        async with database_of(app).engine.begin() as connection:
+        async with database_of(app).transactional.begin() as connection:
             await connection.execute(text(statement), parameters)
     await database_of(app).close()
     return raised.value
