@@ -44,6 +44,11 @@ class Server:
         options = " ".join(f"--{name}={value}" for name, value in self.settings.items())
         self.run("pg_ctl", "start", "--wait", "--silent", f"--log={self.folder}/log", f"--options={options}")
 
+    @property
+    def pid(self) -> int:
+        """Its first process, which takes the connections."""
+        return int(Path(self.data, "postmaster.pid").read_text().splitlines()[0])
+
     def stop(self, mode: str = "fast") -> None:
         """End it; `immediate` is a crash: nothing is finished and nothing flushed."""
         self.run("pg_ctl", "stop", "--silent", f"--mode={mode}")

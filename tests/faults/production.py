@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -27,13 +28,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def production(folder: Path, database_url: str, **variables: str) -> Iterator[str]:
-    """The service, started as in production; gives its address."""
+def production(folder: Path, database_url: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The service, started as in production: its address and its process."""
     port = free_port()
     settings = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "DATABASE_URL": database_url, "LOG_LEVEL": "WARNING"}
     folder.mkdir(exist_ok=True)
-    with service(folder, port, **(settings | variables)):
-        yield f"http://127.0.0.1:{port}"
+    with service(folder, port, **(settings | variables)) as process:
+        yield f"http://127.0.0.1:{port}", process
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ async def test_what_was_acknowledged_outlives_two_crashes(
 ) -> None:
     """Under 16 writers: nobody sees anything but 201 and 503, and two seconds after its return it serves again."""
     recoveries = []
-    with production(tmp_path, crashable.url) as url:
+    with production(tmp_path, crashable.url) as (url, _):
         async with signed_in(url) as client:
             async with Writers.at_work(client, 16) as writers:
                 for _ in range(2):
@@ -58,7 +58,7 @@ async def test_a_backend_that_is_killed_between_flush_and_commit_acknowledges_no
     empty_postgresql_url: str, tmp_path: Path
 ) -> None:
     """Neither a single statement nor a transaction; and the pool makes new connections for those that it lost."""
-    with production(tmp_path, empty_postgresql_url) as url:
+    with production(tmp_path, empty_postgresql_url) as (url, _):
         async with signed_in(url) as client:
             await execute(empty_postgresql_url, KILLED_AT_COMMIT)
             for number in range(12):  # more often than the pool has connections

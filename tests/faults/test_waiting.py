@@ -31,7 +31,7 @@ OURS = "FROM pg_stat_activity WHERE datname = current_database() AND application
 @pytest.fixture
 async def client(empty_postgresql_url: str, tmp_path: Path) -> AsyncIterator[AsyncClient]:
     """A user of the service."""
-    with production(tmp_path, empty_postgresql_url) as url:
+    with production(tmp_path, empty_postgresql_url) as (url, _):
         async with signed_in(url) as client:
             yield client
 
@@ -61,7 +61,7 @@ async def locked(database_url: str, table: str) -> AsyncIterator[None]:
 async def assert_connections_are_back(database_url: str) -> None:
     """None of the service's is at work or in a transaction, and there are no more of them than the pool has."""
     async with connected(database_url) as database:
-        states = [row["state"] for row in await database.fetch(f"SELECT state {OURS}")]  # noqa: S608 - ours
+        states = [row["state"] for row in await database.fetch(f"SELECT state {OURS}")]
     assert set(states) <= {"idle"}
     assert len(states) <= POOL
 
@@ -125,11 +125,11 @@ async def test_a_server_that_falls_silent_is_given_up(
 ) -> None:
     """Its connections stay open and it says nothing, as behind a network that is gone; then it is back."""
     watch = Watch()
-    with production(tmp_path, crashable.url) as url:
+    with production(tmp_path, crashable.url) as (url, _):
         async with signed_in(url) as client:
             async with connected(crashable.url) as database:
-                stopped = [row["pid"] for row in await database.fetch(f"SELECT pid {OURS}")]  # noqa: S608 - ours
-            stopped.append(int(Path(crashable.data, "postmaster.pid").read_text().splitlines()[0]))
+                stopped = [row["pid"] for row in await database.fetch(f"SELECT pid {OURS}")]
+            stopped.append(crashable.pid)
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
             try:
