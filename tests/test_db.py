@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from app import db
 from app.__main__ import migrate
 from app.db import Database, driver_url
-from app.errors import Conflict, InvalidFields, Unavailable, database_error
+from app.errors import Conflict, InvalidFields, Unavailable, cause_of, database_error
 from app.main import create_app
 from app.security import ACCESS
 from app.settings import Settings
@@ -257,6 +257,14 @@ async def test_what_an_error_of_postgresql_means(app: Litestar, state: str, mean
     error = await error_of(app, f"DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = '{state}'; END $$")
     mapped = database_error(error)
     assert type(mapped) is (meaning or type(None))
+
+
+@on_postgresql
+async def test_the_log_names_an_outage_as_the_driver_does(app: Litestar) -> None:
+    """A full disk is to be told from a time-out; a wait for a connection is no driver's error."""
+    error = await error_of(app, "DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = '53100'; END $$")
+    assert cause_of(error) == "DiskFullError"
+    assert cause_of(ConnectionRefusedError()) == "ConnectionRefusedError"
 
 
 @on_sqlite
