@@ -1,14 +1,16 @@
 """The database: the declarative base, the engine, and the two ways of using it."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias, TypeVarTuple
+from functools import wraps
+from typing import Annotated, Any, ParamSpec, TypeAlias, TypeVar, TypeVarTuple
 
 import asyncpg
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy import URL, BigInteger, Connection, Identity, Integer, MetaData, Row, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.orm import Session as SyncSession
@@ -24,6 +26,8 @@ NAMES = {
     "pk": "pk_%(table_name)s",
 }
 Columns = TypeVarTuple("Columns")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 BigInt = BigInteger().with_variant(Integer(), "sqlite")
 PrimaryKey = Annotated[int, mapped_column(BigInt, Identity(), primary_key=True)]
 
@@ -117,6 +121,30 @@ def after_commit(session: AsyncSession, action: Callable[[], None]) -> None:
         action()
 
     event.listen(session.sync_session, "after_commit", run, once=True)
+
+
+# SQLSTATEs of a transaction that was rolled back for the sake of another: serialization failure, deadlock.
+ROLLED_BACK = {"40001", "40P01"}
+
+
+def again_after_deadlock(
+    work: Callable[Arguments, Awaitable[Result]],
+) -> Callable[Arguments, Awaitable[Result]]:
+    """Let work that takes several locks be done once more when the database has rolled it back to end a deadlock.
+
+    The work opens its transactions itself, and what it does outside of them may be done twice.
+    """
+
+    @wraps(work)
+    async def twice(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return await work(*args, **kwargs)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in ROLLED_BACK:
+                raise
+        return await work(*args, **kwargs)
+
+    return twice
 
 
 # A request takes a connection for its guard and one for its work: it may wait a second for either, and three for the

@@ -22,6 +22,7 @@ from app.main import create_app
 from app.security import ACCESS
 from app.settings import Settings
 from tests.factories import (
+    PASSWORD,
     SECRET,
     People,
     add_user,
@@ -169,6 +170,69 @@ async def test_after_a_restart_of_the_database_the_service_serves_again(
         assert_problem(first, 503, AWAY)
     answers = await asyncio.gather(*(alice.get("/users/me") for _ in range(8)))
     assert {answer.status_code for answer in answers} == {200}
+
+
+# Deadlocks ------------------------------------------------------------------------------------------------------------
+
+# A sequence counts on although the transaction is rolled back.
+DEADLOCKED = """
+CREATE SEQUENCE attempts;
+CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('attempts') <= {times} THEN RAISE 'canary' USING ERRCODE = '{state}'; END IF;
+    RETURN coalesce(NEW, OLD);
+END $$;
+CREATE TRIGGER deadlock_items BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION deadlock();
+CREATE TRIGGER deadlock_users BEFORE UPDATE OR DELETE ON users FOR EACH ROW EXECUTE FUNCTION deadlock();
+CREATE TRIGGER deadlock_sessions BEFORE INSERT OR DELETE ON sessions FOR EACH ROW EXECUTE FUNCTION deadlock();
+"""
+PASSWORDS = {"current_password": PASSWORD, "new_password": "another correct horse"}
+
+
+@pytest.fixture
+async def deadlocked_app(empty_postgresql_url: str) -> AsyncIterator[Callable[[int, str], Awaitable[AsyncClient]]]:
+    """Makes a user of an application whose next statements the database ends so many times."""
+    await asyncio.to_thread(migrate, empty_postgresql_url)
+    app = create_app(Settings(secret_key=SECRET, database_url=empty_postgresql_url, jobs_in_process=False))
+    async with connect_to(app) as client, asyncpg.create_pool(empty_postgresql_url, min_size=0) as pool:
+
+        async def sign_in(times: int, state: str) -> AsyncClient:
+            alice = await People(app, client).sign_in("alice")
+            await pool.execute(DEADLOCKED.format(times=times, state=state))
+            return alice
+
+        yield sign_in
+
+
+@pytest.mark.parametrize("state", ["40P01", "40001"])
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [
+        (lambda alice: alice.post("/items/", json={"title": "a"}, headers={"Idempotency-Key": "a"}), 201),
+        (lambda alice: alice.post("/items/", json={"title": "a"}), 201),
+        (lambda alice: alice.delete("/users/me"), 204),
+        (lambda alice: alice.patch("/users/me", json={"username": "bob"}), 200),
+        (lambda alice: alice.put("/users/me/password", json=PASSWORDS), 204),
+        (lambda alice: log_in(alice, "alice"), 200),
+    ],
+    ids=["key", "item", "account", "name", "password", "login"],
+)
+async def test_what_a_deadlock_has_ended_is_done_once_more(
+    deadlocked_app: Callable[[int, str], Awaitable[AsyncClient]],
+    send: Callable[[AsyncClient], Awaitable[Response]],
+    state: str,
+    status: int,
+) -> None:
+    """The client knows nothing of it."""
+    alice = await deadlocked_app(1, state)
+    assert (await send(alice)).status_code == status
+
+
+async def test_what_deadlocks_twice_is_503(deadlocked_app: Callable[[int, str], Awaitable[AsyncClient]]) -> None:
+    """With Retry-After, and nothing is written."""
+    alice = await deadlocked_app(2, "40P01")
+    assert_problem(await create_item(alice), 503, AWAY)
+    assert (await alice.get("/items/")).json() == []
+    assert (await create_item(alice)).status_code == 201
 
 
 # Waiting --------------------------------------------------------------------------------------------------------------
