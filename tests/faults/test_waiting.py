@@ -150,3 +150,28 @@ async def test_a_server_that_falls_silent_is_given_up(
     record_property("not ready after seconds", round(ready_after, 1))
     assert ready_after < 3
     assert watch.longest < LONGEST_SECONDS
+
+
+async def test_a_deadlock_costs_the_client_a_second_and_nothing_else(
+    client: AsyncClient, empty_postgresql_url: str, record_property: Record
+) -> None:
+    """PostgreSQL ends the service's transaction, which is done again when the other one is through."""
+    keyed = {"Idempotency-Key": "again"}
+    first = await client.post("/items/", json={"title": "first"}, headers=keyed)
+    assert first.status_code == 201
+    watch = Watch()
+    async with connected(empty_postgresql_url) as other:
+        # A key that is too old is taken over: its row is locked before the user's is, and here in the other order.
+        await other.execute("UPDATE idempotency_keys SET created_at = created_at - interval '2 days'")
+        async with other.transaction():
+            await other.execute("SELECT * FROM users FOR UPDATE")
+            again = asyncio.create_task(watch.time(client.post("/items/", json={"title": "first"}, headers=keyed)))
+            await asyncio.sleep(0.3)
+            await other.execute("DELETE FROM idempotency_keys")
+        assert (await again).status_code == 201
+    assert [item["id"] for item in (await client.get("/items/")).json()] == [
+        (await again).json()["id"],
+        first.json()["id"],
+    ]
+    record_property("longest answer in seconds", round(watch.longest, 1))
+    assert watch.longest > 0.9  # the time that PostgreSQL lets pass before it looks for a deadlock
