@@ -8,15 +8,17 @@ from typing import Annotated, Any, ParamSpec, TypeAlias, TypeVar, TypeVarTuple
 
 import asyncpg
 from advanced_alchemy.types import DateTimeUTC
-from sqlalchemy import URL, BigInteger, Connection, Identity, Integer, MetaData, Row, event, make_url
+from sqlalchemy import URL, BigInteger, Connection, DateTime, Identity, Integer, MetaData, Row, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.orm import Session as SyncSession
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.util import greenlet_spawn
+
+from app.prepared import Prepared, Rows, Statement, prepare, send
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -29,6 +31,8 @@ Columns = TypeVarTuple("Columns")
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 BigInt = BigInteger().with_variant(Integer(), "sqlite")
+# SQLite knows no zones; PostgreSQL's driver gives times in UTC, and takes none without a zone.
+Moment = DateTime(timezone=True).with_variant(DateTimeUTC(), "sqlite")
 PrimaryKey = Annotated[int, mapped_column(BigInt, Identity(), primary_key=True)]
 
 
@@ -36,7 +40,7 @@ class Base(DeclarativeBase):
     """What every table has: a naming convention, 64-bit keys, times in UTC with their zone."""
 
     metadata = MetaData(naming_convention=NAMES)
-    type_annotation_map = {int: BigInt, datetime: DateTimeUTC}
+    type_annotation_map = {int: BigInt, datetime: Moment}
     # SQLite would hand the highest deleted id out again, and an old token would name a new user.
     __table_args__: Any = {"sqlite_autoincrement": True}
 
@@ -57,9 +61,11 @@ class Database:
     """One engine and its pool; reads run in AUTOCOMMIT, writes in one transaction each."""
 
     def __init__(self, url: str) -> None:
+        # A read then costs one round trip instead of three (BEGIN, SELECT, ROLLBACK), and a connection needs nothing
+        # set and reset for it.
         self.engine = create_engine(url)
-        # A read then costs one round trip instead of three (BEGIN, SELECT, ROLLBACK).
-        self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.transactional = transactional(self.engine)
+        self.prepared: dict[Statement, Prepared | None] = {}
 
     async def read(self) -> AsyncGenerator[AsyncSession]:
         """A session without a transaction; its connection goes back when the handler is done."""
@@ -73,12 +79,12 @@ class Database:
 
     def reading(self) -> AsyncSession:
         """A session without a transaction, to be used as a context manager."""
-        return AsyncSession(self.autocommit, expire_on_commit=False)
+        return AsyncSession(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncSession]:
         """One transaction that commits at the end of the block and rolls back when it raises."""
-        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+        async with AsyncSession(self.transactional, expire_on_commit=False) as session, session.begin():
             yield session
 
     async def fetch(
@@ -93,8 +99,25 @@ class Database:
     def _fetch(
         self, statement: TypedReturnsRows[*Columns], parameters: Mapping[str, object]
     ) -> Sequence[Row[*Columns]]:
-        with self.autocommit.sync_engine.connect() as connection:
+        with self.engine.sync_engine.connect() as connection:
             return connection.execute(statement, parameters).all()
+
+    async def fetch_prepared(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
+        """The same, in half the time on PostgreSQL, of a statement that was built once and always has these parameters.
+
+        It is kept for as long as the database.
+        """
+        if statement not in self.prepared:
+            self.prepared[statement] = prepare(statement, parameters, self.engine.dialect)
+        prepared = self.prepared[statement]
+        if prepared is None:
+            return await self.fetch(statement, parameters)
+        values = [parameters[name] for name in prepared.names]
+        return await greenlet_spawn(self.send, prepared.sql, values)
+
+    def send(self, sql: str, values: Sequence[object]) -> Rows:
+        """Have the driver itself run a statement; its errors are raised as SQLAlchemy's."""
+        return send(self.engine.sync_engine.pool, sql, values)
 
     async def close(self) -> None:
         """Close every pooled connection."""
@@ -105,12 +128,10 @@ Work: TypeAlias = Database | AsyncSession
 """Where a statement runs: by itself, committed at once, or in a session's transaction."""
 
 
-async def rows_of(
-    work: Work, statement: TypedReturnsRows[*Columns], parameters: Mapping[str, object]
-) -> Sequence[Row[*Columns]]:
-    """The rows of a statement that is run there."""
+async def rows_of(work: Work, statement: Statement, parameters: Mapping[str, object]) -> Rows:
+    """The rows of a statement that was built once, which is run there; they go by position."""
     if isinstance(work, Database):
-        return await work.fetch(statement, parameters)
+        return await work.fetch_prepared(statement, parameters)
     return (await work.execute(statement, parameters)).all()
 
 
@@ -174,12 +195,13 @@ def create_engine(url: str) -> AsyncEngine:
     address = driver_url(url)
     if address.get_backend_name() == "sqlite":
         return sqlite_engine(address, busy_timeout_ms=5000)
-    return create_async_engine(
+    engine = create_async_engine(
         address,
         pool_size=10,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,
         pool_use_lifo=True,
+        isolation_level="AUTOCOMMIT",
         connect_args={
             "timeout": COMMAND_TIMEOUT,
             "command_timeout": COMMAND_TIMEOUT,
@@ -187,10 +209,32 @@ def create_engine(url: str) -> AsyncEngine:
             "server_settings": POSTGRESQL_SETTINGS,
         },
     )
+    event.listen(engine.sync_engine, "checkout", refuse_dead)
+    return engine
+
+
+def transactional(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine, on the same pool, with transactions; on SQLite they take the write lock when they begin."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="READ COMMITTED")
+    writer = engine.execution_options()
+    event.listen(writer.sync_engine, "begin", begin_immediate)
+    return writer
+
+
+def begin_immediate(connection: Connection) -> None:
+    """Take SQLite's write lock, so that no update is lost between a transaction's read and its write."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def refuse_dead(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    """Open new connections once the server has closed the pooled ones, which asyncpg knows without asking it."""
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
 
 
 def sqlite_engine(address: URL, *, busy_timeout_ms: int) -> AsyncEngine:
-    """An engine whose transactions take SQLite's write lock when they begin, so that no update is lost."""
+    """An engine whose connections wait for one another's writes, and keep foreign keys."""
     # sqlite3 begins no transactions by itself in this mode; `begin_immediate` does.
     engine = create_async_engine(address, isolation_level="AUTOCOMMIT", pool_timeout=3)
 
@@ -202,11 +246,6 @@ def sqlite_engine(address: URL, *, busy_timeout_ms: int) -> AsyncEngine:
         for pragma in ("journal_mode = wal", "foreign_keys = on", "synchronous = normal"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin_immediate(connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 

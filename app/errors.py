@@ -22,6 +22,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
+from asyncpg import InternalClientError
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
@@ -166,7 +167,8 @@ UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55P03"}
 
 def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one for each kind of failure
     """What a failure of the database means for the client; None when it is a bug of ours."""
-    if isinstance(error, (PoolTimeoutError, OSError, TimeoutError)):
+    # InternalClientError is asyncpg's for a connection whose end the server has announced; SQLAlchemy passes it on.
+    if isinstance(error, (PoolTimeoutError, OSError, TimeoutError, InternalClientError)):
         return Unavailable()
     if isinstance(error, StaleDataError):  # another writer came first, after this one had read the row
         return PreconditionFailed()

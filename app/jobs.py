@@ -187,7 +187,7 @@ class Worker:
         self.woken = asyncio.Event()
         self.stopping = False
         self.scheduled: date | None = None
-        database.engine.sync_engine.update_execution_options(**{WAKE: self.wake})
+        database.transactional.sync_engine.update_execution_options(**{WAKE: self.wake})
 
     def wake(self) -> None:
         """Look for jobs now."""

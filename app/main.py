@@ -109,7 +109,7 @@ def create_app(settings: Settings) -> Litestar:
             }
         ),
         on_app_init=[create_guard(settings.secret_key, settings.algorithm).on_app_init],
-        guards=[strict],
+        before_request=strict,
         exception_handlers=HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,

@@ -90,8 +90,8 @@ class OwnedService(Generic[Row, Read]):
     async def create(self, owner_id: int, data: Struct) -> tuple[Read, int]:
         """A new row of that owner's; one INSERT whose RETURNING saves the SELECT after it."""
         values, moment = structs.asdict(data), now()
-        columns = {"owner_id": owner_id, "created_at": moment, "updated_at": moment, **self.derived(values)}
-        (row,) = await rows_of(self.work, self.table.insert, values | columns)
+        columns = {"owner_id": owner_id, "version": 1, "created_at": moment, "updated_at": moment}
+        (row,) = await rows_of(self.work, self.table.insert, values | columns | self.derived(values))
         return self.table.read(*row[:-1]), row[-1]
 
     async def page(self, owner_id: int, query: PageQuery) -> Page[Read]:

@@ -11,7 +11,6 @@ import msgspec
 from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
-from litestar.handlers import BaseRouteHandler
 from litestar.params import SkipValidation
 from litestar.routes import HTTPRoute
 from litestar.types import Empty
@@ -120,19 +119,20 @@ def expected(kind: Type) -> str:  # noqa: PLR0911 - one for each kind of type
     return "valid"
 
 
-async def strict(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A Litestar guard on every route, before its handler runs.
+async def strict(request: Request[Any, Any, Any]) -> None:
+    """Runs before the handler of every route. Raises NotFound, InvalidFields and UnsupportedMediaType.
 
-    Asynchronous although it waits for nothing: the framework runs others in a thread, at each request. Raises NotFound,
-    InvalidFields and UnsupportedMediaType.
+    Not a guard of Litestar's, which copies its handler at each request; and asynchronous although it waits for nothing:
+    the framework runs others in a thread.
     """
-    if connection.path_params:
-        check_ids(connection)
+    handler = request.route_handler
+    if request.path_params:
+        check_ids(request)
     if not handler.opt.get("lenient"):
-        if query := connection.scope["query_string"]:
+        if query := request.scope["query_string"]:
             check_query(query, handler.opt[KNOWN])
         if handler.parsed_fn_signature.parameters.get("data"):
-            check_media_type(connection.headers.get("content-type", ""))
+            check_media_type(request.headers.get("content-type", ""))
 
 
 def check_ids(connection: ASGIConnection[Any, Any, Any, Any]) -> None:

@@ -14,6 +14,9 @@ import jwt
 from anyio import CapacityLimiter, to_thread
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from jwt import PyJWK
+from jwt.algorithms import HMACAlgorithm
+from jwt.utils import base64url_encode, force_bytes
 from msgspec import Meta, Struct, convert, to_builtins
 
 ACCESS = "at+jwt"
@@ -24,6 +27,7 @@ KINDS = (ACCESS, REFRESH, RESET, VERIFICATION)
 """The `typ` of each kind of token (access: RFC 9068): one kind is never accepted for another."""
 REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 LEEWAY_SECONDS = 30
+HASHES = {"HS256": HMACAlgorithm.SHA256, "HS384": HMACAlgorithm.SHA384, "HS512": HMACAlgorithm.SHA512}
 
 HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 Result = TypeVar("Result")
@@ -131,7 +135,10 @@ class Tokens:
         self.issuer = issuer
         self.jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
         keys = [secret, previous_secret] if previous_secret else [secret]
-        self.keys = {kind: {self._sign(kind, {}, key).partition(".")[0]: key for key in keys} for kind in KINDS}
+        self.keys = {
+            kind: {self._sign(kind, {}, key).partition(".")[0]: verifier(key, algorithm) for key in keys}
+            for kind in KINDS
+        }
 
     def issue(
         self, kind: str, user_id: int, lifetime: timedelta, *, sid: int = 0, gen: int = 0, state: str = ""
@@ -172,6 +179,21 @@ class Tokens:
 
     def _sign(self, kind: str, claims: dict[str, object], key: str) -> str:
         return self.jwt.encode(claims, key, algorithm=self.algorithm, headers={"typ": kind, "kid": fingerprint(key)})
+
+
+class PreparedHMAC(HMACAlgorithm):
+    """HMAC with a key that was checked before: PyJWT checks it again at each token, which takes as long as the MAC."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        """The key as it is."""
+        return force_bytes(key)
+
+
+def verifier(secret: str, algorithm: str) -> PyJWK:
+    """The key that verifies what the secret has signed."""
+    key = PyJWK({"kty": "oct", "k": base64url_encode(secret.encode()).decode()}, algorithm)
+    key.Algorithm = PreparedHMAC(HASHES[algorithm])
+    return key
 
 
 def fingerprint(text: str) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import SchemaItem
 
 import app.main  # noqa: F401 - imports every model, and with it puts its table into the metadata
-from app.db import Base, driver_url, sqlite_engine
+from app.db import Base, driver_url, sqlite_engine, transactional
 from app.settings import SettingsError, database_url
 
 # Any number that no other program takes on the same server.
@@ -57,7 +57,7 @@ def create_engine(url: str) -> tuple[AsyncEngine, AsyncEngine]:
     address = driver_url(url)
     if address.get_backend_name() == "sqlite":
         engine = sqlite_engine(address, busy_timeout_ms=SQLITE_WAIT_MS)
-        return engine, engine.execution_options(isolation_level="SERIALIZABLE")
+        return engine, transactional(engine)
     engine = create_async_engine(address, poolclass=pool.NullPool, connect_args={"timeout": 10})
     return engine, engine
 

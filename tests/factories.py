@@ -1,6 +1,6 @@
 """Rows, users and clients in one call each."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Self
@@ -9,11 +9,12 @@ import pytest
 from httpx import ASGITransport, AsyncClient, Response
 from litestar import Litestar
 from litestar.di import Provide
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 
 from app.auth.service import AuthService
 from app.db import Database
 from app.limits import Client
+from app.prepared import Rows
 from app.security import Passwords
 from app.users.models import User
 
@@ -124,27 +125,30 @@ class Statements(list[str]):
         """Listen to the application's engine."""
         statements = cls()
         database: Database = app.state.database
+        send = database.send
 
         def before_execute(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
             if statement != "BEGIN IMMEDIATE":  # SQLite's, which the event below tells.
                 statements.append(statement)
 
         def note(name: str) -> Callable[[Connection], None]:
-            def listener(connection: Connection) -> None:
-                if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-                    statements.append(name)
+            return lambda _connection: statements.append(name)
 
-            return listener
+        def noted_send(sql: str, values: Sequence[object]) -> Rows:
+            statements.append(sql)
+            return send(sql, values)
 
-        engine = database.engine.sync_engine
-        listeners: list[tuple[str, Callable[..., None]]] = [
-            ("before_cursor_execute", before_execute),
-            ("begin", note("BEGIN")),
-            ("commit", note("COMMIT")),
-            ("rollback", note("ROLLBACK")),
+        engine, writer = database.engine.sync_engine, database.transactional.sync_engine
+        listeners: list[tuple[Engine, str, Callable[..., None]]] = [
+            (engine, "before_cursor_execute", before_execute),
+            (writer, "begin", note("BEGIN")),
+            (writer, "commit", note("COMMIT")),
+            (writer, "rollback", note("ROLLBACK")),
         ]
-        for name, listener in listeners:
-            event.listen(engine, name, listener)
-        yield statements
-        for name, listener in listeners:
-            event.remove(engine, name, listener)
+        for listener in listeners:
+            event.listen(*listener)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(database, "send", noted_send)
+            yield statements
+        for listener in listeners:
+            event.remove(*listener)

@@ -5,12 +5,13 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from secrets import token_hex
 
 import asyncpg
 import pytest
 from httpx import AsyncClient, Response
 from litestar import Litestar
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 
@@ -18,6 +19,7 @@ from app import db
 from app.__main__ import migrate
 from app.db import Database, driver_url
 from app.errors import Conflict, InvalidFields, Unavailable, cause_of, database_error
+from app.health import REVISION
 from app.main import create_app
 from app.security import ACCESS
 from app.settings import Settings
@@ -52,7 +54,7 @@ def is_sqlite(app: Litestar) -> bool:
 async def execute(app: Litestar, *statements: str) -> None:
     """Send statements as they are, each in a transaction of its own."""
     for statement in statements:
-        async with database_of(app).engine.begin() as connection:
+        async with database_of(app).transactional.begin() as connection:
             await connection.exec_driver_sql(statement)
 
 
@@ -172,6 +174,23 @@ async def test_after_a_restart_of_the_database_the_service_serves_again(
     assert {answer.status_code for answer in answers} == {200}
 
 
+@on_postgresql
+async def test_a_connection_that_the_server_refuses_is_503(database_url: str, server: asyncpg.Connection) -> None:
+    """However a statement is sent."""
+    role = f"refused_{token_hex(4)}"
+    await server.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
+    database = Database(make_url(database_url).set(username=role).render_as_string(hide_password=False))
+    try:
+        for fetch in (database.fetch, database.fetch_prepared):
+            with pytest.raises(DBAPIError) as raised:
+                await fetch(REVISION, {})
+            assert isinstance(database_error(raised.value), Unavailable)
+            assert cause_of(raised.value) == "TooManyConnectionsError"
+    finally:
+        await database.close()
+        await server.execute(f"DROP ROLE {role}")
+
+
 # Deadlocks ------------------------------------------------------------------------------------------------------------
 
 # A sequence counts on although the transaction is rolled back.
@@ -258,7 +277,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, app: Litestar) -> None:
 @asynccontextmanager
 async def locked(app: Litestar, table: str) -> AsyncIterator[None]:
     """Hold a lock that writers of a table wait for."""
-    async with database_of(app).engine.connect() as connection, connection.begin():
+    async with database_of(app).transactional.connect() as connection, connection.begin():
         if not is_sqlite(app):
             await connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
         yield
@@ -299,7 +318,7 @@ async def test_many_requests_at_once_share_the_connections(people: People) -> No
 async def error_of(app: Litestar, statement: str, **parameters: object) -> Exception:
     """What the database raises at a statement."""
     with pytest.raises(Exception, match=r".") as raised:
-        async with database_of(app).engine.begin() as connection:
+        async with database_of(app).transactional.begin() as connection:
             await connection.execute(text(statement), parameters)
     await database_of(app).close()
     return raised.value

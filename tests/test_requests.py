@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from httpx import AsyncClient, Response
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 
+from app.requests import strict
 from tests.factories import PASSWORD, People, create_item, on_sqlite, register
 from tests.problems import assert_problem, pointers
 
@@ -270,3 +273,12 @@ async def test_a_strange_host_header_changes_nothing(client: AsyncClient, host: 
     """Addresses are never built from it."""
     answer = await client.post("/users/", json={}, headers={"Host": host})
     assert pointers(answer) == ["/email", "/password", "/username"]
+
+
+@on_sqlite
+async def test_no_route_has_another_hook_in_place_of_the_checks(app: Litestar, client: AsyncClient) -> None:
+    """The framework runs one hook before a handler: a closer one would silently replace them."""
+    assert client.base_url.host == "test"  # The application runs, and has its routes.
+    handlers = [handler for route in app.routes if isinstance(route, HTTPRoute) for handler in route.route_handlers]
+    assert len(handlers) > 30
+    assert {handler.resolve_before_request() for handler in handlers} == {strict}

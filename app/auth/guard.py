@@ -140,7 +140,9 @@ async def signed_in(claims: Claims, connection: ASGIConnection[Any, Any, Any, An
     """The user of a token, when its session has not ended and the user is active."""
     database: Database = connection.app.state.database
     moment = now()
-    rows = await database.fetch(SIGNED_IN, {"session_id": claims.sid, "user_id": claims.user_id, "now": moment})
+    rows = await database.fetch_prepared(
+        SIGNED_IN, {"session_id": claims.sid, "user_id": claims.user_id, "now": moment}
+    )
     if not rows:
         return None
     user = SignedIn(*rows[0])
