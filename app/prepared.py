@@ -56,7 +56,8 @@ def send(pool: Pool, sql: str, values: Sequence[object]) -> Rows:
         # The last is raised on a connection whose end the server has announced, but which hasn't ended yet.
         lost = driver.is_closed() or isinstance(error, InternalClientError)
         if lost:
-            connection.invalidate(error)
+            # As SQLAlchemy's own connections do it: those that are as old as this one have ended with it.
+            pool._invalidate(connection, error)  # noqa: SLF001 - for the whole pool, there is no public name
         connection.close()
         raise kind_of(error)(sql, None, error, connection_invalidated=lost) from error
     except BaseException as error:
