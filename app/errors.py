@@ -260,7 +260,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
     if mapped.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unhandled exception", exc_info=error)
     elif isinstance(mapped, Unavailable) and mapped is not error:
-        log.warning("database unavailable", cause=type(getattr(error, "orig", error)).__name__)
+        log.warning("service unavailable", cause=cause_of(error))
     headers = mapped.headers
     if isinstance(mapped, OAuthError):
         body = OAuthProblem(
@@ -276,6 +276,11 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
         errors=mapped.errors if isinstance(mapped, InvalidFields) else UNSET,
     )
     return Response(problem, status_code=mapped.status, media_type=PROBLEM, headers=headers)
+
+
+def cause_of(error: Exception) -> str:
+    """What an operator looks an outage up by: the driver's own name for it, where it is one of the driver's."""
+    return type(error.driver_exception if isinstance(error, DBAPIError) else error).__name__
 
 
 HANDLERS: ExceptionHandlersMap = {Exception: respond, HTTPException: respond}
