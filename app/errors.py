@@ -160,8 +160,9 @@ class Unavailable(AppError):
 
 # SQLSTATEs whose cause is what the client sent: text or numbers that a column can't hold.
 INVALID_VALUE = {"22000", "22001", "22003", "22021", "22P05"}
-# And those whose cause is the state of the server: it stops, is full, read-only, late, deadlocked, or not migrated.
-UNAVAILABLE_CLASSES = ("08", "40", "53", "57", "58", "XX")
+# And those whose cause is the state of the server: it stops, is full, read-only, late, deadlocked, not migrated, or not
+# to be signed in to by the name and password of DATABASE_URL.
+UNAVAILABLE_CLASSES = ("08", "28", "3D", "40", "53", "57", "58", "XX")
 UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55P03"}
 
 
