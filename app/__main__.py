@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -14,9 +15,12 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from app import logs
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
 ROOT = Path(__file__).parent.parent
+# What the server itself says goes out as the application's lines do, instead of in a format of its own.
+GRANIAN_LOGGERS = {"_granian": {"propagate": True}}
 
 
 def serve(*, reload: bool = False) -> None:
@@ -27,11 +31,20 @@ def serve(*, reload: bool = False) -> None:
         settings = Settings.load()
     except SettingsError as error:
         sys.exit(f"Configuration error: {error}")
+    logs.configure(settings.log_level, production=settings.production)
     with metrics_directory(settings):
         migrate(settings.database_url)
-        docs = f"{settings.url}/docs"
-        print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
+        announce(settings)
         server(settings, reload=reload).serve()
+
+
+def announce(settings: Settings) -> None:
+    """Say where the service is: to a reader in development, in production to whatever reads its logs."""
+    docs = f"{settings.url}/docs"
+    if settings.production:
+        structlog.get_logger().info("starting", url=settings.url, docs=docs, workers=settings.workers)
+    else:
+        print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
 
 
 @contextmanager
@@ -68,6 +81,7 @@ def server(settings: Settings, *, reload: bool) -> MPServer:
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         websockets=False,
         log_level=LogLevels.warning,
+        log_dictconfig={"loggers": GRANIAN_LOGGERS} if settings.production else None,
         respawn_failed_workers=True,
         workers_kill_timeout=30,
         reload=reload,
