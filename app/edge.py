@@ -15,6 +15,8 @@ from structlog.typing import FilteringBoundLogger
 from app import logs
 from app.metrics import Metrics
 
+# Others are a client's invention, and belong neither into logs nor into labels, which are kept for ever.
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
 
 SECURITY_HEADERS = [
@@ -135,8 +137,9 @@ class Exchange:
 
     @property
     def method(self) -> str:
-        """As the client sent it."""
-        return "HEAD" if self.is_head else self.scope["method"]
+        """As the client sent it, or `other`."""
+        method = "HEAD" if self.is_head else self.scope["method"]
+        return method if method in METHODS else "other"
 
     @property
     def route(self) -> str:
