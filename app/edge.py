@@ -98,8 +98,10 @@ class Exchange:
         self.request_id = request_id(scope)
         logs.request_id.set(self.request_id)
         self.is_head = scope["method"] == "HEAD"
-        # HEAD takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
-        self.scope: HTTPScope = {**scope, "method": "GET"} if self.is_head else scope
+        self.scope = scope
+        if self.is_head:
+            # It takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
+            scope["method"] = "GET"
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         self.send_on = send
         self.headers = headers
