@@ -57,8 +57,9 @@ bench *args: (_install "requirements.lock") (_install "requirements-bench.lock" 
 # Pin the dependencies of pyproject.toml; with --upgrade, to their current releases
 [positional-arguments]
 lock *args: (_install "requirements-dev.lock")
-    @{{ compile }} "$@" -o requirements-dev.lock --group dev pyproject.toml
+    @{{ compile }} "$@" -o requirements-dev.lock --group dev --all-extras pyproject.toml
     @{{ compile }} "$@" -o requirements.lock -c requirements-dev.lock pyproject.toml
+    @{{ compile }} "$@" -o requirements-otel.lock -c requirements-dev.lock --extra otel pyproject.toml
     @{{ compile }} "$@" -o requirements-bench.lock -c requirements-dev.lock --group bench
 
 # Fail when the code isn't laid out as `just format` does it

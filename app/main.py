@@ -42,6 +42,8 @@ from app.users.jobs import AccountMails
 from app.users.service import ADDRESS_CHANGED_MAIL, VERIFICATION_MAIL, UserService
 
 if TYPE_CHECKING:
+    from app.tracing import Tracing
+
     app: Litestar
 
 PURGE = "purge"
@@ -50,8 +52,11 @@ MAX_BODY_BYTES = 1024 * 1024
 
 def create_app(settings: Settings) -> Litestar:
     """An application of its own: its engine, its pool and its queue of hashes are nobody else's."""
-    logs.configure(settings.log_level, production=settings.production)
+    tracing = create_tracing(settings)
+    logs.configure(settings.log_level, production=settings.production, extras=tracing.log_processors if tracing else ())
     database = Database(settings.database_url, pool_size=settings.worker_pool_size, pooler=settings.database_pooler)
+    if tracing:
+        tracing.trace(database)
     tokens = Tokens(
         secret=settings.secret_key,
         algorithm=settings.algorithm,
@@ -79,6 +84,8 @@ def create_app(settings: Settings) -> Litestar:
         finally:
             await limits.close()
             await database.close()
+            if tracing:
+                await tracing.close()
 
     application = Litestar(
         route_handlers=[
@@ -128,7 +135,18 @@ def create_app(settings: Settings) -> Litestar:
     )
     if public.path:
         application.asgi_handler = Prefix(application.asgi_handler, public.path)
+    if tracing:
+        application.asgi_handler = tracing.requests(application.asgi_handler)
     return application
+
+
+def create_tracing(settings: Settings) -> "Tracing | None":
+    """What makes and sends spans, where there is a collector for them; else its packages aren't even imported."""
+    if not settings.otel_exporter_otlp_endpoint:
+        return None
+    from app.tracing import Tracing  # noqa: PLC0415 - its packages may not be there
+
+    return Tracing(settings.otel_exporter_otlp_endpoint, settings.otel_service_name)
 
 
 def methods_of_paths(application: Litestar) -> dict[str, bytes]:
