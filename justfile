@@ -19,6 +19,11 @@ dev: (_install "requirements-dev.lock")
 test *args: (_install "requirements-dev.lock")
     @[ $# -gt 0 ] || set -- --cov; exec {{ python }} -m pytest "$@"
 
+# Break what the service depends on and see what it promises in docs/reliability.md hold
+[positional-arguments]
+test-faults *args: (_install "requirements-dev.lock")
+    @exec {{ python }} -m pytest -m faults --numprocesses=0 "$@"
+
 # Run every check that a change must pass
 check: _formatted lint types _migrated test
 

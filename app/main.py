@@ -51,7 +51,7 @@ MAX_BODY_BYTES = 1024 * 1024
 def create_app(settings: Settings) -> Litestar:
     """An application of its own: its engine, its pool and its queue of hashes are nobody else's."""
     logs.configure(settings.log_level, production=settings.production)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, pool_size=settings.worker_pool_size, pooler=settings.database_pooler)
     tokens = Tokens(
         secret=settings.secret_key,
         algorithm=settings.algorithm,
@@ -106,6 +106,7 @@ def create_app(settings: Settings) -> Litestar:
                 "tokens": tokens,
                 "cursors": Cursors(settings.secret_key, settings.secret_key_previous),
                 "trusted_proxies": trusted_proxies(settings),
+                "drain_file": settings.drain_file,
             }
         ),
         on_app_init=[create_guard(settings.secret_key, settings.algorithm).on_app_init],
