@@ -26,7 +26,6 @@ from app.auth.schemas import (
 from app.auth.service import AuthService, InvalidRefreshToken, WrongCredentials
 from app.auth.sessions import SessionNotFound, SessionService
 from app.db import after_commit
-from app.docs import raises
 from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.jobs import enqueue
 from app.limits import (
@@ -38,6 +37,7 @@ from app.limits import (
     client_network,
 )
 from app.logs import security_event
+from app.openapi import raises
 from app.requests import LENIENT, Session
 from app.users.schemas import Accepted
 from app.users.service import WrongPassword, name_key, normalise_email

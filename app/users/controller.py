@@ -7,9 +7,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
 from app.auth.guard import PUBLIC, SignedIn, SignedInRequest, SuperuserOnly, caller, require_superuser
-from app.docs import raises
 from app.errors import TooManyRequests
 from app.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Limits, calling_client, client_network
+from app.openapi import raises
 from app.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.users.models import User
 from app.users.schemas import Accepted, EmailVerification, Id, RightsUpdate, UserCreate, UserRead, UserUpdate
