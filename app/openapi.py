@@ -161,12 +161,20 @@ def complete(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
 
 
 def complete_parameter(parameter: dict[str, Any]) -> None:
-    """Write the bounds of integers exactly, which Litestar turns into floats, and give ids theirs."""
+    """Name what a client may choose from; write the bounds of integers, which Litestar turns into floats, exactly."""
     schema = parameter["schema"] = without_null(parameter["schema"])
+    if "enum" in schema:
+        schema["x-enum-varnames"] = [choice_name(value) for value in schema["enum"]]
     if schema.get("type") == "integer":
         schema |= {bound: int(schema[bound]) for bound in ("minimum", "maximum") if bound in schema}
         if parameter["in"] == "path":
             schema |= {"minimum": 1, "maximum": MAX_ID}
+
+
+def choice_name(value: str) -> str:
+    """What generated clients call a choice of theirs: `-title` is TITLE_DESCENDING."""
+    name = value.removeprefix("-").upper()
+    return name if value[0] != "-" else f"{name}_DESCENDING"
 
 
 def complete_answer(status: int, answer: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
+MAX_PARAMETERS = 100
 SessionId = Annotated[int, Meta(ge=1, le=2**53 - 1, description="Identifies one session.", examples=[1])]
 NewPassword = Annotated[
     str,
@@ -41,43 +42,47 @@ Address = Annotated[
 ]
 
 
+FormText = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
+# What a form has that its operation doesn't know, of whatever name, and how much of it all.
+OTHER_PARAMETERS: dict[str, Any] = {
+    "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$"},
+    "maxProperties": MAX_PARAMETERS,
+}
+GIVEN = {"minLength": 1}
+
+
 class TokenRequest(Struct):
     """The form of the token endpoint (RFC 6749, sections 4.3.2 and 6); what it doesn't know it ignores."""
 
-    # Which parameters belong to which grant, as JSON Schema says it.
-    more_json_schema: ClassVar[dict[str, Any]] = {
+    # Which parameters belong to which grant; an empty one counts as absent.
+    more_json_schema: ClassVar[dict[str, Any]] = OTHER_PARAMETERS | {
         "if": {"properties": {"grant_type": {"const": "refresh_token"}}, "required": ["grant_type"]},
-        "then": {"required": ["refresh_token"]},
-        "else": {"required": ["username", "password"]},
+        "then": {"properties": {"refresh_token": GIVEN}, "required": ["refresh_token"]},
+        "else": {"properties": {"username": GIVEN, "password": GIVEN}, "required": ["username", "password"]},
     }
 
     grant_type: Literal["password", "refresh_token"] = "password"
-    username: (
-        Annotated[str, Meta(min_length=1, description="A username or an e-mail address.", examples=["alice"])]
-        | UnsetType
-    ) = UNSET
-    password: (
-        Annotated[
-            str,
-            Meta(min_length=1, extra_json_schema={"format": "password"}, examples=["correct horse battery staple"]),
-        ]
-        | UnsetType
-    ) = UNSET
-    refresh_token: (
-        Annotated[str, Meta(min_length=1, description="For `grant_type=refresh_token`, instead of name and password.")]
-        | UnsetType
-    ) = UNSET
-    scope: Annotated[str, Meta(description="Ignored: a token is good for all that its user may do.")] = ""
-    client_id: Annotated[str, Meta(description="Ignored: clients aren't registered.")] = ""
+    username: Annotated[FormText, Meta(description="A username or an e-mail address.", examples=["alice"])] = ""
+    password: Annotated[
+        FormText, Meta(extra_json_schema={"format": "password"}, examples=["correct horse battery staple"])
+    ] = ""
+    refresh_token: Annotated[
+        FormText, Meta(description="For `grant_type=refresh_token`, instead of name and password.")
+    ] = ""
+    scope: Annotated[FormText, Meta(description="Ignored: a token is good for all that its user may do.")] = ""
+    client_id: Annotated[FormText, Meta(description="Ignored: clients aren't registered.")] = ""
 
 
 class RevocationRequest(Struct):
     """The form of the revocation endpoint (RFC 7009, section 2.1); what it doesn't know it ignores."""
 
+    more_json_schema: ClassVar[dict[str, Any]] = OTHER_PARAMETERS
+
     token: Annotated[
-        str, Meta(min_length=1, description="An access or a refresh token.", examples=["eyJhbGciOiJIUzI1NiIs..."])
+        FormText,
+        Meta(min_length=1, description="An access or a refresh token.", examples=["eyJhbGciOiJIUzI1NiIs..."]),
     ]
-    token_type_hint: Annotated[str, Meta(description="Ignored.", examples=["refresh_token"])] = ""
+    token_type_hint: Annotated[FormText, Meta(description="Ignored.", examples=["refresh_token"])] = ""
 
 
 class Token(Struct):

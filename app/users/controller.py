@@ -66,12 +66,14 @@ class UserController(Controller):
         """The account that the access token belongs to."""
         return to_read(request.user)
 
-    @patch("/me", summary="Change your account", responses=raises(NameTaken, WrongPassword, TooManyRequests))
+    @patch(
+        "/me", summary="Change your account", responses=raises(NameTaken, WrongPassword, UserNotFound, TooManyRequests)
+    )
     async def update_me(self, request: SignedInRequest, users: Users, data: JSONBody[UserUpdate]) -> UserRead:
         """Absent fields keep their value. A new e-mail address needs the current password, and is told by mail."""
         return to_read(await users.update(caller(request), data))
 
-    @delete("/me", summary="Delete your account", responses=raises(LastSuperuser))
+    @delete("/me", summary="Delete your account", responses=raises(UserNotFound, LastSuperuser))
     async def delete_me(self, request: SignedInRequest, users: Users) -> None:
         """Your account, its items and its sessions are gone."""
         await users.delete(request.user.id, by=caller(request))

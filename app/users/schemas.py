@@ -24,7 +24,7 @@ Email = Annotated[
     Meta(
         min_length=6,
         max_length=254,
-        description="An e-mail address; unique in any case.",
+        description="An e-mail address, not of a domain that is set aside (RFC 6761); unique in any case.",
         examples=["alice@example.com"],
         extra_json_schema={"format": "email"},
     ),
