@@ -19,6 +19,10 @@ dev: (_install "requirements-dev.lock")
 test *args: (_install "requirements-dev.lock")
     @[ $# -gt 0 ] || set -- --cov; exec {{ python }} -m pytest "$@"
 
+# Send the service what a program makes up, for so many minutes on each database as a user and as a superuser
+fuzz minutes="5": (_install "requirements-dev.lock")
+    @FUZZ_MINUTES={{ quote(minutes) }} exec {{ python }} -m pytest -m fuzz --numprocesses=0 -rA tests/fuzz
+
 # Run every check that a change must pass
 check: _formatted lint types _migrated test
 

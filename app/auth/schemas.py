@@ -29,7 +29,12 @@ CurrentPassword = Annotated[
 ]
 MailedToken = Annotated[
     str,
-    Meta(max_length=2048, pattern=r"^[^\x00]*$", description="The token from the mail.", examples=["eyJhbGciOi..."]),
+    Meta(
+        max_length=2048,
+        pattern=r"^[^\x00]*$",
+        description="The token from the mail.",
+        examples=["eyJhbGciOiJIUzI1NiIs..."],
+    ),
 ]
 Address = Annotated[
     str,
@@ -67,7 +72,11 @@ class TokenRequest(Struct):
         FormText, Meta(extra_json_schema={"format": "password"}, examples=["correct horse battery staple"])
     ] = ""
     refresh_token: Annotated[
-        FormText, Meta(description="For `grant_type=refresh_token`, instead of name and password.")
+        FormText,
+        Meta(
+            description="For `grant_type=refresh_token`, instead of name and password.",
+            examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
+        ),
     ] = ""
     scope: Annotated[FormText, Meta(description="Ignored: a token is good for all that its user may do.")] = ""
     client_id: Annotated[FormText, Meta(description="Ignored: clients aren't registered.")] = ""
@@ -80,7 +89,11 @@ class RevocationRequest(Struct):
 
     token: Annotated[
         FormText,
-        Meta(min_length=1, description="An access or a refresh token.", examples=["eyJhbGciOiJIUzI1NiIs..."]),
+        Meta(
+            min_length=1,
+            description="An access or a refresh token.",
+            examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
+        ),
     ]
     token_type_hint: Annotated[FormText, Meta(description="Ignored.", examples=["refresh_token"])] = ""
 
