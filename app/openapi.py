@@ -161,14 +161,19 @@ def complete(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
 
 
 def complete_parameter(parameter: dict[str, Any]) -> None:
-    """Name what a client may choose from; write the bounds of integers, which Litestar turns into floats, exactly."""
+    """Say what is checked of every parameter, and name what a client may choose from.
+
+    Litestar turns the bounds of integers into floats; here they are exact.
+    """
     schema = parameter["schema"] = without_null(parameter["schema"])
     if "enum" in schema:
         schema["x-enum-varnames"] = [choice_name(value) for value in schema["enum"]]
+    elif schema.get("type") == "string" and parameter["in"] == "query":
+        schema["pattern"] = r"^[^\x00]*$"
     if schema.get("type") == "integer":
         schema |= {bound: int(schema[bound]) for bound in ("minimum", "maximum") if bound in schema}
         if parameter["in"] == "path":
-            schema |= {"minimum": 1, "maximum": MAX_ID}
+            schema |= {"minimum": 1, "maximum": MAX_ID, "examples": [1]}
 
 
 def choice_name(value: str) -> str:

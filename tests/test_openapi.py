@@ -106,9 +106,51 @@ async def test_schemas_say_what_msgspec_checks(document: Document) -> None:
     assert schemas["ItemRead"]["properties"]["created_at"]["format"] == "date-time"
     assert schemas["Token"]["properties"]["token_type"] == {"enum": ["bearer"], "type": "string"}
     read = document["paths"]["/items/{item_id}"]["get"]
-    assert read["parameters"][0]["schema"] == {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+    schema = read["parameters"][0]["schema"]
+    assert schema == {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "examples": [1]}
     [content] = read["responses"]["200"]["content"].values()
     assert content["schema"] == {"$ref": "#/components/schemas/ItemRead"}
+
+
+async def test_every_field_and_parameter_has_an_example(document: Document) -> None:
+    """But those of errors, whose answers have whole ones, of enumerations, and cursors, which nobody makes up."""
+    lacking = []
+    for name, schema in document["components"]["schemas"].items():
+        fields = schema["properties"].items() if name not in {"Problem", "OAuthProblem", "InvalidField"} else ()
+        lacking += [f"{name}.{field}" for field, part in fields if not has_example(part)]
+    for method, path, operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            if parameter["name"] != "cursor" and not has_example(parameter | parameter["schema"]):
+                lacking.append(f"{method} {path} {parameter['name']}")
+    assert lacking == []
+
+
+def has_example(schema: dict[str, Any]) -> bool:
+    """Whether a schema, or an alternative of it, has an example, or is one of a few values."""
+    return bool(schema.keys() & {"examples", "enum"}) or any(map(has_example, schema.get("anyOf", [])))
+
+
+async def test_a_form_says_which_parameters_a_grant_takes(document: Document) -> None:
+    form = document["components"]["schemas"]["TokenRequest"]
+    assert (form["then"]["required"], form["else"]["required"]) == (["refresh_token"], ["username", "password"])
+    assert form["if"]["properties"] == {"grant_type": {"const": "refresh_token"}}
+    assert form["additionalProperties"]["type"] == "string"
+
+
+async def test_parameters_say_what_is_checked_of_them(document: Document) -> None:
+    parameters = {
+        parameter["name"]: parameter["schema"] for parameter in document["paths"]["/items"]["get"]["parameters"]
+    }
+    assert (parameters["limit"]["minimum"], parameters["limit"]["maximum"]) == (1, 100)
+    assert parameters["q"]["pattern"] == parameters["cursor"]["pattern"] == r"^[^\x00]*$"
+    assert parameters["sort"]["enum"][:2] == ["id", "-id"]
+    assert parameters["sort"]["x-enum-varnames"][:2] == ["ID", "ID_DESCENDING"]
+
+
+async def test_an_answer_without_a_body_has_no_content(document: Document) -> None:
+    for path, method, status in [("/revoke", "post", "200"), ("/users/me", "delete", "204")]:
+        assert "content" not in document["paths"][path][method]["responses"][status]
+    assert "content" not in document["paths"]["/items/{item_id}"]["get"]["responses"]["304"]
 
 
 async def test_the_guard_is_an_oauth2_password_flow_against_token(document: Document) -> None:
@@ -148,6 +190,8 @@ async def test_what_only_some_operations_raise_is_documented(document: Document)
         ("post", "/users", "400"): "Username or email already registered",
         ("get", "/items/{item_id}", "403"): "Not authorized to access this item",
         ("get", "/items/{item_id}", "404"): "Item not found",
+        ("post", "/items", "409"): "What this belongs to has just been deleted",
+        ("patch", "/users/me", "404"): "User not found",
     }
     for (method, path, status), detail in described.items():
         answer = document["paths"][path][method]["responses"].get(status)

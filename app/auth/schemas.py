@@ -78,8 +78,10 @@ class TokenRequest(Struct):
             examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
         ),
     ] = ""
-    scope: Annotated[FormText, Meta(description="Ignored: a token is good for all that its user may do.")] = ""
-    client_id: Annotated[FormText, Meta(description="Ignored: clients aren't registered.")] = ""
+    scope: Annotated[
+        FormText, Meta(description="Ignored: a token is good for all that its user may do.", examples=["items"])
+    ] = ""
+    client_id: Annotated[FormText, Meta(description="Ignored: clients aren't registered.", examples=["web"])] = ""
 
 
 class RevocationRequest(Struct):
