@@ -24,6 +24,10 @@ test *args: (_install "requirements-dev.lock")
 test-faults *args: (_install "requirements-dev.lock")
     @exec {{ python }} -m pytest -m faults --numprocesses=0 "$@"
 
+# Send the service what a program makes up, for so many minutes on each database as a user and as a superuser
+fuzz minutes="5": (_install "requirements-dev.lock")
+    @FUZZ_MINUTES={{ quote(minutes) }} exec {{ python }} -m pytest -m fuzz --numprocesses=0 -rA tests/fuzz
+
 # Run every check that a change must pass
 check: _formatted lint types _migrated test
 

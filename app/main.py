@@ -22,7 +22,6 @@ from app.auth.jobs import CredentialMails, purge_sessions
 from app.auth.service import AuthService, Lifetimes
 from app.cli import JobCommands, OperatorCommands
 from app.db import Database
-from app.docs import openapi_config
 from app.edge import Edge, Prefix, with_head
 from app.errors import HANDLERS
 from app.health import HealthController, report
@@ -32,6 +31,7 @@ from app.jobs import Handler, Worker
 from app.limits import Limits
 from app.mail import Postman, create_mailer
 from app.metrics import Metrics, read_metrics
+from app.openapi import openapi_config
 from app.paging import Cursors
 from app.policy import PasswordPolicy
 from app.requests import StrictRequest, learn_query_parameters, strict
