@@ -140,6 +140,7 @@ def gateway(request: pytest.FixtureRequest) -> Gateway | None:
     """Where requests go instead of into the test's own process, when they do; nothing has been counted there."""
     if request.config.option.through != "nginx":
         return None
+    way: Gateway
     way, counts = request.getfixturevalue("instances")
     counts.flushdb()
     return way
