@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -15,6 +16,8 @@ from app.errors import Unavailable, database_error
 from app.prepared import Statement
 from tests import servers
 from tests.conftest import SERVER
+from tests.factories import SECRET
+from tests.programs import run
 
 SERVER_CONNECTIONS = 3
 ECHO: Statement = select(bindparam("value", type_=String()), literal_column("pg_backend_pid()"))
@@ -28,10 +31,15 @@ def pooler() -> Iterator[str]:
 
 
 @pytest.fixture
-async def database(pooler: str, postgresql_url: str) -> AsyncIterator[Database]:
-    """A database behind it, with many more connections to it than it has to the server."""
-    url = make_url(pooler).set(database=make_url(postgresql_url).database).render_as_string()
-    database = Database(url, pool_size=40, pooler=True)
+def pooled_url(pooler: str, postgresql_url: str, anyio_backend: object) -> str:  # noqa: ARG001 - for fixtures in its loop
+    """A migrated database behind it."""
+    return make_url(pooler).set(database=make_url(postgresql_url).database).render_as_string()
+
+
+@pytest.fixture
+async def database(pooled_url: str) -> AsyncIterator[Database]:
+    """The same, with many more connections to the pooler than that has to the server."""
+    database = Database(pooled_url, pool_size=40, pooler=True)
     yield database
     await database.close()
 
@@ -49,7 +57,7 @@ async def test_many_connections_share_the_few_of_the_server(database: Database) 
         assert (hot, value, again) == (str(number), str(number), f"{number}!")
         return int(pid)
 
-    pids = await asyncio.gather(*(ask(number) for number in range(400)))
+    pids = await asyncio.gather(*(ask(number) for number in range(100)))
     assert 1 < len(set(pids)) <= SERVER_CONNECTIONS
 
 
@@ -89,3 +97,12 @@ async def test_a_statement_of_its_own_is_cancelled_on_the_server(
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
     assert (await database.fetch(ECHO, {"value": "x"}))[0][0] == "x"
+
+
+def test_a_pooler_that_the_service_does_not_know_of_is_one_clear_line(pooled_url: str, tmp_path: Path) -> None:
+    """It says what to set."""
+    ended = run(tmp_path, "app", SECRET_KEY=SECRET, DATABASE_URL=pooled_url, DATABASE_POOLER="false")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("The database of DATABASE_URL can't be used: ")
+    assert ended.stderr.endswith("set DATABASE_POOLER=true\n")
+    assert ended.stderr.count("\n") == 1
