@@ -23,6 +23,11 @@ test *args: (_install "requirements-dev.lock")
 test-scale: (_install "requirements-dev.lock")
     @exec .ci/scale
 
+# Break what the service depends on and see what it promises in docs/reliability.md hold
+[positional-arguments]
+test-faults *args: (_install "requirements-dev.lock")
+    @exec {{ python }} -m pytest -m faults --numprocesses=0 "$@"
+
 # Run every check that a change must pass
 check: _formatted lint types _migrated test
 

@@ -35,7 +35,7 @@ async def test_all_workers_together_stay_within_the_pool(
         async with AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             seen = 0
             for _ in range(5):
-                answers = await asyncio.gather(*(client.get("/health/ready") for _ in range(60)))
+                answers = await asyncio.gather(*(client.get("/health/ready") for _ in range(30)))
                 assert {answer.status_code for answer in answers} == {200}
                 seen = max(seen, await open_connections(server, postgresql_url))
             assert (await register(client, "alice")).status_code == 201
