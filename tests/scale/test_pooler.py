@@ -57,7 +57,7 @@ async def test_many_connections_share_the_few_of_the_server(database: Database) 
         assert (hot, value, again) == (str(number), str(number), f"{number}!")
         return int(pid)
 
-    pids = await asyncio.gather(*(ask(number) for number in range(60)))
+    pids = await asyncio.gather(*(ask(number) for number in range(30)))
     assert 1 < len(set(pids)) <= SERVER_CONNECTIONS
 
 
