@@ -19,6 +19,10 @@ dev: (_install "requirements-dev.lock")
 test *args: (_install "requirements-dev.lock")
     @[ $# -gt 0 ] || set -- --cov; exec {{ python }} -m pytest "$@"
 
+# Test several instances behind nginx, and PgBouncer; as root it installs Debian's packages of them
+test-scale: (_install "requirements-dev.lock")
+    @exec .ci/scale
+
 # Break what the service depends on and see what it promises in docs/reliability.md hold
 [positional-arguments]
 test-faults *args: (_install "requirements-dev.lock")

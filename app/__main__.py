@@ -14,6 +14,7 @@ from alembic.config import Config
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.db import Database
@@ -81,6 +82,10 @@ async def check_connections(settings: Settings) -> None:
     database = Database(settings.database_url, pool_size=1)
     try:
         await report_connections(database, settings.database_pool_size)
+    except (SQLAlchemyError, OSError) as error:
+        # The migrations, which have no time-outs to start with, have got through it.
+        hint = "; set DATABASE_POOLER=true" if "unsupported startup parameter" in str(error) else ""
+        sys.exit(f"The database of DATABASE_URL can't be used: {getattr(error, 'orig', None) or error}{hint}")
     finally:
         await database.close()
 

@@ -171,7 +171,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings, gateway: Gateway | None) -> Litestar:
+def app(settings: Settings, gateway: Gateway | None) -> Litestar:  # noqa: F811 - the fixture
     """An application of the test's own; it runs while `client` is there."""
     app = create_app(settings)
     app.state["gateway"] = gateway

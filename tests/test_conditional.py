@@ -38,7 +38,10 @@ async def test_head_is_conditional_too(alice: AsyncClient) -> None:
     assert (await alice.head("/items/1", headers={"If-None-Match": '"1"'})).status_code == 304
 
 
-@pytest.mark.parametrize("tags", ['"1"', '"7", "1"', "*", ' "1" '])
+SPACED = pytest.param(' "1" ', marks=pytest.mark.in_process("whose requests httpx sends to no server"))
+
+
+@pytest.mark.parametrize("tags", ['"1"', '"7", "1"', "*", SPACED])
 async def test_a_change_goes_through_with_the_current_tag(alice: AsyncClient, tags: str) -> None:
     answer = await alice.patch("/items/1", json={"title": "Parasol"}, headers={"If-Match": tags})
     assert answer.json()["title"] == "Parasol"

@@ -244,6 +244,7 @@ asyncio.run(Worker(Database(sys.argv[1]), {"mail": handler}, lease=timedelta(sec
 """
 
 
+@pytest.mark.direct("whose program opens a database of its own")
 async def test_the_job_of_a_killed_worker_runs_again_after_its_lease(database: Database, database_url: str) -> None:
     await add(database, {"user_id": 7})
     process = await asyncio.create_subprocess_exec(

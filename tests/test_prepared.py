@@ -106,6 +106,7 @@ async def test_its_errors_are_those_of_sqlalchemy(
     assert (borrowed(database), database.engine.pool.checkedin()) == (0, 1)  # type: ignore[attr-defined]  # as above
 
 
+@pytest.mark.direct("about connections of the server's own")
 @on_postgresql
 async def test_a_statement_that_is_broken_off_takes_its_connection_with_it(database: Database) -> None:
     """Nobody else gets one that may still be at work, and none is lost from the pool."""
@@ -118,6 +119,7 @@ async def test_a_statement_that_is_broken_off_takes_its_connection_with_it(datab
     assert before[0] != after[0]
 
 
+@pytest.mark.direct("about connections of the server's own")
 @on_postgresql
 async def test_a_connection_that_ends_under_a_statement_is_an_outage(database: Database) -> None:
     """And none of the pool."""
@@ -135,6 +137,7 @@ async def test_a_connection_that_ends_under_a_statement_is_an_outage(database: D
     await other.close()
 
 
+@pytest.mark.direct("about connections of the server's own")
 @on_postgresql
 async def test_connections_that_the_server_has_closed_are_not_used(database: Database) -> None:
     """The pool opens new ones, and no statement fails for them."""

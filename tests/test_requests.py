@@ -11,6 +11,7 @@ from app.requests import strict
 from tests.factories import PASSWORD, People, create_item, on_sqlite, register
 from tests.problems import assert_problem, pointers
 
+REFUSED_BY_NGINX = pytest.mark.in_process("whose requests nginx itself refuses")
 JSON = {"Content-Type": "application/json"}
 DEEP = 100_000
 
@@ -105,6 +106,7 @@ async def test_json_may_say_that_it_is_utf8(client: AsyncClient, content_type: s
     assert (await send(client, body, content_type)).status_code == 201
 
 
+@REFUSED_BY_NGINX
 async def test_a_body_over_one_mebibyte_is_413(client: AsyncClient) -> None:
     """With and without a length in the headers."""
     body = b'{"username": "' + b"a" * 1024 * 1024 + b'"}'
@@ -227,12 +229,13 @@ async def test_docs_and_health_ignore_query_parameters(client: AsyncClient, path
 # Ids in paths ---------------------------------------------------------------------------------------------------------
 
 BAD_IDS = [
-    "0", "-1", "+1", "01", "1_0", "%201", "1%20", "%D9%A1", "1.0", "1e1", "0x1", "x", "%00", "1%00", "%FF", "%2e%2e",
+    "0", "-1", "+1", "01", "1_0", "%201", "1%20", "%D9%A1", "1.0", "1e1", "0x1", "x", "%FF", "%2e%2e",
     "9223372036854775808", "1" + "0" * 5000,
 ]  # fmt: skip
+WITH_NUL = [pytest.param(text, marks=REFUSED_BY_NGINX) for text in ("%00", "1%00")]
 
 
-@pytest.mark.parametrize("item_id", BAD_IDS, ids=[*BAD_IDS[:-1], "10^5000"])
+@pytest.mark.parametrize("item_id", [*BAD_IDS, *WITH_NUL], ids=lambda item_id: item_id[:20])
 async def test_a_path_id_that_is_no_canonical_integer_of_64_bits_is_404(people: People, item_id: str) -> None:
     """As if nothing had that id, which is so."""
     alice = await people.sign_in("alice")

@@ -86,6 +86,12 @@ def test_a_public_url_has_no_slash_at_its_end() -> None:
     assert load(PUBLIC_URL="https://api.example.org/v1/").url == "https://api.example.org/v1"
 
 
+@pytest.mark.parametrize(("pool", "workers", "each"), [("20", "1", 20), ("20", "4", 5), ("7", "3", 2)])
+def test_the_pool_is_divided_among_the_workers(pool: str, workers: str, each: int) -> None:
+    """Together they never open more than it says."""
+    assert load(DATABASE_POOL_SIZE=pool, WORKERS=workers).worker_pool_size == each
+
+
 def test_the_example_file_holds_the_defaults() -> None:
     """It can be copied as it is, once it has a secret."""
     ENV_FILE.write_text((ROOT / ".env.example").read_text())
@@ -117,6 +123,11 @@ def test_migrations_need_no_secret() -> None:
         ({"PORT": "0"}, "PORT: "),
         ({"PORT": "65536"}, "PORT: "),
         ({"WORKERS": "0"}, "WORKERS: "),
+        ({"DRAIN_SECONDS": "-1"}, "DRAIN_SECONDS: "),
+        (
+            {"DATABASE_URL": "postgresql://h/n", "DATABASE_POOL_SIZE": "7", "WORKERS": "4"},
+            "DATABASE_POOL_SIZE must be at least 2 for each of the WORKERS",
+        ),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: "),
         ({"CORS_ORIGINS": "app.example.org"}, "CORS_ORIGINS: app.example.org is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/path"}, "is not an origin"),

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app import main
 from app.db import Database
 from tests import servers
 from tests.factories import Gateway
@@ -62,6 +61,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def not_through_pgbouncer(item: pytest.Item) -> str | None:
     """Why a test isn't run through PgBouncer; None when it is."""
+    if marker := item.get_closest_marker("direct"):
+        return str(marker.args[0])
     return None if on_postgresql(item) else "that don't use PostgreSQL"
 
 
@@ -106,18 +107,16 @@ def start(config: pytest.Config, stack: ExitStack, server: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _pooled() -> Iterator[None]:
-    """Every application knows of the pooler that its URL leads to."""
+    """Every database knows of the pooler that its URL leads to, whatever settings a test makes for itself."""
+    init = Database.__init__
+
+    def pooled(self: Database, url: str, **options: Any) -> None:  # noqa: ANN401 - the application's
+        init(self, url, **(options | {"pooler": True}))
+
     with pytest.MonkeyPatch.context() as patch:
         if os.environ.get(POOLED):
-            patch.setattr(main, "Database", PooledDatabase)
+            patch.setattr(Database, "__init__", pooled)
         yield
-
-
-class PooledDatabase(Database):
-    """The application's, with DATABASE_POOLER set, whatever settings a test makes for itself."""
-
-    def __init__(self, url: str, **options: Any) -> None:  # noqa: ANN401 - the application's
-        super().__init__(url, **(options | {"pooler": True}))
 
 
 @pytest.fixture(scope="session")
@@ -140,6 +139,7 @@ def gateway(request: pytest.FixtureRequest) -> Gateway | None:
     """Where requests go instead of into the test's own process, when they do; nothing has been counted there."""
     if request.config.option.through != "nginx":
         return None
+    way: Gateway
     way, counts = request.getfixturevalue("instances")
     counts.flushdb()
     return way

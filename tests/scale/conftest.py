@@ -1,0 +1,14 @@
+"""Every test in this folder starts programs of its own; `just test-scale` runs them."""
+
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them."""
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.scale)

@@ -1,0 +1,62 @@
+"""How many connections an instance opens: no more than it is told, however many workers it has."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+from httpx import AsyncClient
+from sqlalchemy import make_url
+
+from app.db import Database
+from app.health import report_connections
+from tests import servers
+from tests.factories import SECRET, register
+from tests.programs import service
+
+
+async def open_connections(server: asyncpg.Connection, url: str) -> int:
+    """How many the service has open to a database."""
+    count: int = await server.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'backend-api'",
+        make_url(url).database,
+    )
+    return count
+
+
+@pytest.mark.parametrize(("workers", "pool", "most"), [(1, 3, 3), (3, 7, 6)])
+async def test_all_workers_together_stay_within_the_pool(
+    postgresql_url: str, server: asyncpg.Connection, tmp_path: Path, *, workers: int, pool: int, most: int
+) -> None:
+    """Under more requests at once than there are connections; each of them is served."""
+    port = servers.free_port()
+    settings = {"SECRET_KEY": SECRET, "WORKERS": str(workers), "DATABASE_POOL_SIZE": str(pool)}
+    with service(tmp_path, port, DATABASE_URL=postgresql_url, **settings):
+        async with AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            seen = 0
+            for _ in range(5):
+                answers = await asyncio.gather(*(client.get("/health/ready") for _ in range(30)))
+                assert {answer.status_code for answer in answers} == {200}
+                seen = max(seen, await open_connections(server, postgresql_url))
+            assert (await register(client, "alice")).status_code == 201
+    assert workers <= seen <= most
+
+
+async def test_more_connections_than_the_server_has_are_one_line_in_the_log(
+    postgresql_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tests' server has 300, three of them for superusers."""
+    database = Database(postgresql_url, pool_size=1)
+    for connections in (297, 298):
+        await report_connections(database, connections)
+    await database.close()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "DATABASE_POOL_SIZE" in line]
+    assert "connections=298" in line
+    assert "limit=297" in line
+
+
+async def test_the_program_says_so_once_when_it_starts(postgresql_url: str, tmp_path: Path) -> None:
+    """Not once a worker."""
+    settings = {"SECRET_KEY": SECRET, "WORKERS": "2", "DATABASE_POOL_SIZE": "900"}
+    with service(tmp_path, servers.free_port(), DATABASE_URL=postgresql_url, **settings):
+        assert (tmp_path / "out").read_text().count("DATABASE_POOL_SIZE is above the limit of the server") == 1
