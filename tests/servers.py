@@ -130,7 +130,7 @@ def nginx_conf(port: int, ports: tuple[int, ...], path: Path) -> str:
     """`deploy/nginx.conf` for these instances, in the frame of a server that needs no rights."""
     site = NGINX_CONF.read_text()
     start, end = site.index("    server "), site.index("    keepalive ")
-    servers = "".join(f"    server 127.0.0.1:{instance};\n" for instance in ports)
+    servers = "".join(f"    server 127.0.0.1:{instance} max_fails=0;\n" for instance in ports)
     site = (site[:start] + servers + site[end:]).replace("listen 80;", f"listen 127.0.0.1:{port};")
     temporary = "".join(
         f"{name}_temp_path {path}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
