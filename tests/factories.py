@@ -35,7 +35,7 @@ async def connect_to(app: Litestar) -> AsyncIterator[AsyncClient]:
 def client_of(app: Litestar, **headers: str) -> AsyncClient:
     """One more client of an application that runs."""
     # The two libraries spell ASGI's types differently.
-    transport = ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    transport = ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type] # the same protocol
     return AsyncClient(transport=transport, base_url="http://test", headers=headers)
 
 
