@@ -86,6 +86,12 @@ def test_a_public_url_has_no_slash_at_its_end() -> None:
     assert load(PUBLIC_URL="https://api.example.org/v1/").url == "https://api.example.org/v1"
 
 
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    """Where a port follows it; a public URL is taken as it is."""
+    assert load(HOST="::1").url == "http://[::1]:8000"
+    assert load(PUBLIC_URL="http://[::1]:8000").url == "http://[::1]:8000"
+
+
 def test_the_example_file_holds_the_defaults() -> None:
     """It can be copied as it is, once it has a secret."""
     ENV_FILE.write_text((ROOT / ".env.example").read_text())
@@ -121,7 +127,21 @@ def test_migrations_need_no_secret() -> None:
         ({"CORS_ORIGINS": "app.example.org"}, "CORS_ORIGINS: app.example.org is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/path"}, "is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/"}, "is not an origin"),
-        ({"PUBLIC_URL": "api.example.org"}, "PUBLIC_URL must start with http"),
+        *(
+            ({"PUBLIC_URL": url}, "PUBLIC_URL must be http:// or https:// with a host")
+            for url in (
+                "api.example.org",
+                "ftp://api.example.org",
+                "https://",
+                "https:///v1",
+                "https://:443",
+                "https://[::1",
+                "https://api.example.org:port",
+                "https://user:password@api.example.org",
+                "https://api.example.org/?v=1",
+                "https://api.example.org/#v1",
+            )
+        ),
         ({"TRUSTED_PROXIES": "proxy"}, "TRUSTED_PROXIES: proxy is no address"),
         ({"REGISTRATION": "maybe"}, "REGISTRATION: "),
         ({"JOBS_IN_PROCESS": "perhaps"}, "JOBS_IN_PROCESS: "),
