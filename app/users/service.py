@@ -160,6 +160,8 @@ class UserService:
         """
         email = UNSET if data.email is UNSET else normalise_email(data.email)
         if email is not UNSET and email != (await self.get(caller.id)).email:
+            if not data.current_password:  # no guess: nothing to hash, and nothing to count
+                raise WrongPassword
             await self.check_password(caller, data.current_password)
         async with self.database.transaction() as session:
             user = await found(session, caller.id)
