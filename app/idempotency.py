@@ -174,7 +174,7 @@ def idempotent(handler: Handler) -> Handler:
     key = Parameter("idempotency_key", Parameter.KEYWORD_ONLY, default=None, annotation=Key)
     known = signature(handler)
     others = [parameter for parameter in known.parameters.values() if parameter.name != "work"]
-    once.__signature__ = known.replace(parameters=[*others, key])  # type: ignore[attr-defined]
+    once.__signature__ = known.replace(parameters=[*others, key])  # type: ignore[attr-defined] # `inspect` reads it
     once.__annotations__ = {other.name: other.annotation for other in others} | {
         key.name: Key,
         "return": known.return_annotation,

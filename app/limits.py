@@ -151,7 +151,7 @@ class Memory(MemoryStorage):
 def connection_pool(url: str) -> "BlockingConnectionPool":
     """Connections to a Redis or Valkey, which speak the same protocol; made when they are first needed."""
     # Imported here since it takes 11 MB, and most services have one process and no Redis.
-    from redis.asyncio import BlockingConnectionPool  # noqa: PLC0415
+    from redis.asyncio import BlockingConnectionPool  # noqa: PLC0415 - only where it is needed
 
     address = url.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
     return BlockingConnectionPool.from_url(address, max_connections=CONNECTIONS, timeout=None)

@@ -19,7 +19,7 @@ from app.auth.controller import CredentialController, OAuthController
 from app.auth.credentials import CHANGED_MAIL, RESET_MAIL, CredentialService
 from app.auth.guard import create_guard
 from app.auth.jobs import CredentialMails, purge_sessions
-from app.auth.service import AuthService, Lifetimes
+from app.auth.service import AuthService, Lifetimes, end_all_sessions
 from app.cli import JobCommands, OperatorCommands
 from app.db import Database
 from app.edge import Edge, Prefix, with_head
@@ -65,7 +65,13 @@ def create_app(settings: Settings) -> Litestar:
     )
     limits = Limits(settings.rate_limit_storage, secret=settings.secret_key)
     users = UserService(
-        database, Passwords(), tokens, limits, PasswordPolicy(settings), open_to_all=settings.registration == "open"
+        database,
+        Passwords(),
+        tokens,
+        limits,
+        PasswordPolicy(settings),
+        end_all_sessions,
+        open_to_all=settings.registration == "open",
     )
     credentials = CredentialService(users)
     metrics = (

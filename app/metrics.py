@@ -105,7 +105,7 @@ class Metrics:
             return generate_latest(self.registry)
         forget_dead_workers(Path(self.directory))
         total = CollectorRegistry()
-        MultiProcessCollector(total, self.directory)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(total, self.directory)  # type: ignore[no-untyped-call] # the library has no types here
         return generate_latest(total)
 
 
@@ -119,7 +119,7 @@ def forget_dead_workers(directory: Path) -> None:
     for file in directory.glob("gauge_live*.db"):
         pid = int(file.stem.rpartition("_")[2])
         if not is_alive(pid):
-            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call] # the library has no types here
 
 
 def is_alive(pid: int) -> bool:

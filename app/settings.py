@@ -86,8 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         mailbox(self.mail_from)
         if self.smtp_url:
             smtp_server(self.smtp_url)
-        if self.public_url and urlsplit(self.public_url).scheme not in {"http", "https"}:
-            raise SettingsError("PUBLIC_URL must start with http:// or https://")
+        check_public_url(self.public_url)
         if self.otel_exporter_otlp_endpoint:
             check_collector(self.otel_exporter_otlp_endpoint)
 
@@ -114,7 +113,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def url(self) -> str:
         """Where clients reach the service, without a slash at the end: the issuer of its tokens."""
-        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host  # an IPv6 address (RFC 3986, section 3.2.2)
+        return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -181,6 +181,18 @@ def check_origins(origins: tuple[str, ...], *, production: bool) -> None:
         parts = urlsplit(origin)
         if origin != "*" and (origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}):
             raise SettingsError(f"CORS_ORIGINS: {origin} is not an origin such as https://app.example.org")
+
+
+def check_public_url(url: str) -> None:
+    """Refuse what names no host of the web, or more than a host and a path; empty, HOST and PORT tell."""
+    try:
+        parts = urlsplit(url)
+        site = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        whole = site and not parts.query and not parts.fragment
+    except ValueError:
+        whole = False
+    if url and not whole:
+        raise SettingsError("PUBLIC_URL must be http:// or https:// with a host, such as https://api.example.org/v1")
 
 
 def check_networks(networks: tuple[str, ...]) -> None:

@@ -6,13 +6,15 @@ A test that takes `database_url`, directly or through the others, runs on SQLite
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_hex
 
 import asyncpg
 import pytest
+from argon2 import PasswordHasher
 from httpx import AsyncClient
 from litestar import Litestar
 from sqlalchemy import make_url
@@ -196,3 +198,22 @@ def statements(app: Litestar) -> Iterator[Statements]:
     """The statements that the application sends to its database; `clear()` forgets those so far."""
     with Statements.of(app) as statements:
         yield statements
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often a password is hashed, and how often it is verified, which costs the same."""
+    count: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., object]:
+        original = getattr(PasswordHasher, name)
+
+        def method(*args: object, **kwargs: object) -> object:
+            count[name] += 1
+            return original(*args, **kwargs)
+
+        return method
+
+    for name in ("hash", "verify"):
+        monkeypatch.setattr(PasswordHasher, name, counted(name))
+    return count

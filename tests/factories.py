@@ -36,7 +36,7 @@ async def connect_to(app: Litestar) -> AsyncIterator[AsyncClient]:
 def client_of(app: Litestar, **headers: str) -> AsyncClient:
     """One more client of an application that runs, or of the instances that run in its stead."""
     # The two libraries spell ASGI's types differently.
-    own = ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    own = ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type] # the same protocol
     return AsyncClient(transport=app.state.get("gateway") or own, base_url="http://test", headers=headers)
 
 

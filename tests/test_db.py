@@ -23,6 +23,7 @@ from app.health import REVISION
 from app.main import create_app
 from app.security import ACCESS
 from app.settings import Settings
+from app.users.models import User
 from tests.factories import (
     PASSWORD,
     SECRET,
@@ -131,6 +132,44 @@ async def fail_after_writing(app: Litestar) -> None:
             )
         )
         raise ZeroDivisionError
+
+
+# SQLite's defaults ----------------------------------------------------------------------------------------------------
+
+
+@on_sqlite
+async def test_sqlite_is_told_what_it_does_not_do_by_itself(app: Litestar) -> None:
+    """On every connection: to read beside a writer, to check references, to wait for a lock."""
+    engine = database_of(app).autocommit
+    async with engine.connect() as first, engine.connect() as second:
+        for pragma, wanted in [
+            ("journal_mode", "wal"),
+            ("foreign_keys", 1),
+            ("busy_timeout", 5000),
+            ("synchronous", 1),
+        ]:
+            values = [(await one.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one() for one in (first, second)]
+            assert values == [wanted, wanted], pragma
+    await database_of(app).close()
+
+
+@on_sqlite
+async def test_a_transaction_that_reads_before_it_writes_loses_no_update(app: Litestar) -> None:
+    """It takes the write lock when it begins, not when it writes; of two services on one file, too."""
+    alice = await add_user(app, "alice")
+    other = Database(database_of(app).engine.url.render_as_string())
+
+    async def add_one(database: Database) -> None:
+        async with database.transaction() as session:
+            user = await session.get_one(User, alice.id)
+            user.email = str(int(user.email) + 1)
+
+    await execute(app, "UPDATE users SET email = '0'")
+    await asyncio.gather(*(add_one(database) for database in (database_of(app), other) for _ in range(30)))
+    async with database_of(app).reading() as session:
+        assert (await session.get_one(User, alice.id)).email == "60"
+    await other.close()
+    await database_of(app).close()
 
 
 # A database that is away ----------------------------------------------------------------------------------------------

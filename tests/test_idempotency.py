@@ -197,7 +197,7 @@ async def test_a_repeat_that_waits_too_long_is_409(settings: Settings, monkeypat
     async def work_slowly(*args: object) -> object:
         at_work.set()
         await finish.wait()
-        return await work(*args)  # type: ignore[arg-type]
+        return await work(*args)  # type: ignore[arg-type] # passed on as they came
 
     async with connect_to(app) as client:
         alice = await People(app, client).sign_in("alice")

@@ -41,7 +41,7 @@ class Mailbox:
         self.envelopes: asyncio.Queue[Envelope] = asyncio.Queue()
         self.sessions: list[Session] = []
 
-    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd looks for that name
         self.sessions.append(session)
         self.envelopes.put_nowait(envelope)
         return "250 Taken"
@@ -221,7 +221,7 @@ async def test_where_starttls_is_required_nothing_goes_without_it(handler: Mailb
 
 async def test_a_server_that_hangs_up_after_taking_the_message_has_it() -> None:
     class HangsUp(Mailbox):
-        async def handle_QUIT(self, server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802
+        async def handle_QUIT(self, server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd looks for that name
             assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()
             return "221 Bye"

@@ -101,7 +101,7 @@ def test_each_step_down_can_be_taken_up_again(empty_database_url: str) -> None:
     at_head = schema(empty_database_url)
     scripts = ScriptDirectory.from_config(config(empty_database_url))
     for script in scripts.walk_revisions():
-        command.downgrade(config(empty_database_url), script.down_revision or "base")  # type: ignore[arg-type] # a line
+        command.downgrade(config(empty_database_url), script.down_revision or "base")  # type: ignore[arg-type] # a line, or none
         migrate(empty_database_url)
         assert schema(empty_database_url) == at_head
 

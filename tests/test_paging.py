@@ -121,6 +121,16 @@ async def test_pages_are_counted_only_when_asked(alice: AsyncClient, statements:
     assert (await alice.get("/items/?count=true&q=odd")).headers["X-Total-Count"] == "1"
 
 
+async def test_a_page_past_the_last_row_knows_how_many_there_are(alice: AsyncClient) -> None:
+    """A count that came with the rows would be 0 there."""
+    for _ in range(3):
+        await create_item(alice)
+    link = (await alice.get("/items/?limit=2&count=true")).links["next"]["url"]
+    await alice.delete("/items/1")
+    answer = await alice.get(link)
+    assert (answer.json(), answer.headers["X-Total-Count"]) == ([], "2")
+
+
 async def test_head_has_the_headers_of_get(alice: AsyncClient) -> None:
     """And no body."""
     for _ in range(2):

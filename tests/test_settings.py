@@ -92,6 +92,12 @@ def test_the_pool_is_divided_among_the_workers(pool: str, workers: str, each: in
     assert load(DATABASE_POOL_SIZE=pool, WORKERS=workers).worker_pool_size == each
 
 
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    """Where a port follows it; a public URL is taken as it is."""
+    assert load(HOST="::1").url == "http://[::1]:8000"
+    assert load(PUBLIC_URL="http://[::1]:8000").url == "http://[::1]:8000"
+
+
 def test_the_example_file_holds_the_defaults() -> None:
     """It can be copied as it is, once it has a secret."""
     ENV_FILE.write_text((ROOT / ".env.example").read_text())
@@ -132,9 +138,23 @@ def test_migrations_need_no_secret() -> None:
         ({"CORS_ORIGINS": "app.example.org"}, "CORS_ORIGINS: app.example.org is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/path"}, "is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/"}, "is not an origin"),
-        ({"PUBLIC_URL": "api.example.org"}, "PUBLIC_URL must start with http"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://["}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
+        *(
+            ({"PUBLIC_URL": url}, "PUBLIC_URL must be http:// or https:// with a host")
+            for url in (
+                "api.example.org",
+                "ftp://api.example.org",
+                "https://",
+                "https:///v1",
+                "https://:443",
+                "https://[::1",
+                "https://api.example.org:port",
+                "https://user:password@api.example.org",
+                "https://api.example.org/?v=1",
+                "https://api.example.org/#v1",
+            )
+        ),
         ({"TRUSTED_PROXIES": "proxy"}, "TRUSTED_PROXIES: proxy is no address"),
         ({"REGISTRATION": "maybe"}, "REGISTRATION: "),
         ({"JOBS_IN_PROCESS": "perhaps"}, "JOBS_IN_PROCESS: "),

@@ -243,6 +243,11 @@ def owned(claims: Claims) -> ColumnElement[bool]:
     return (LoginSession.id == claims.sid) & (LoginSession.user_id == active) & (LoginSession.expires_at > now())
 
 
+async def end_all_sessions(session: AsyncSession, user_id: int) -> int:
+    """End every session of a user, in the caller's transaction; how many there were."""
+    return await end_sessions(session, LoginSession.user_id == user_id)
+
+
 async def end_sessions(session: AsyncSession, which: ColumnElement[bool]) -> int:
     """End these sessions, with all their tokens, in the caller's transaction; how many there were."""
     ended = await session.execute(delete(LoginSession).where(which).returning(LoginSession.id))

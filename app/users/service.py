@@ -1,6 +1,6 @@
 """The rules of accounts."""
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -106,15 +106,17 @@ class UserService:
         tokens: Tokens,
         limits: Limits,
         policy: PasswordPolicy,
+        end_sessions: Callable[[AsyncSession, int], Awaitable[int]],
         *,
         open_to_all: bool,
     ) -> None:
-        """`open_to_all` says whether anybody may register."""
+        """`open_to_all` says whether anybody may register; `end_sessions` ends all those of a user."""
         self.database = database
         self.passwords = passwords
         self.tokens = tokens
         self.limits = limits
         self.policy = policy
+        self.end_sessions = end_sessions
         self.open_to_all = open_to_all
 
     async def register(self, data: UserCreate) -> User:
@@ -159,6 +161,8 @@ class UserService:
         """
         email = UNSET if data.email is UNSET else normalise_email(data.email)
         if email is not UNSET and email != (await self.get(caller.id)).email:
+            if not data.current_password:  # no guess: nothing to hash, and nothing to count
+                raise WrongPassword
             await self.check_password(caller, data.current_password)
         async with self.database.transaction() as session:
             user = await found(session, caller.id)
@@ -190,7 +194,7 @@ class UserService:
 
     @again_after_deadlock
     async def set_rights(self, user_id: int, data: RightsUpdate, *, by: Caller) -> User:
-        """Disable, enable, promote or demote. Raises UserNotFound and LastSuperuser."""
+        """Disable, which ends all sessions, enable, promote or demote. Raises UserNotFound and LastSuperuser."""
         async with self.database.transaction() as session:
             if data.is_active is False or data.is_superuser is False:
                 await protect_last_superuser(session, user_id)
@@ -198,6 +202,9 @@ class UserService:
             old = (user.is_active, user.is_superuser)
             user.is_active = user.is_active if data.is_active is UNSET else data.is_active
             user.is_superuser = user.is_superuser if data.is_superuser is UNSET else data.is_superuser
+            if not user.is_active:
+                await session.flush()  # first, so that a login at the same time has come before, or sees it
+                await self.end_sessions(session, user_id)
         if (user.is_active, user.is_superuser) != old:
             by.note("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
         return user

@@ -70,5 +70,5 @@ async def fetch(app: Litestar, statement: TypedReturnsRows[*Columns]) -> Sequenc
 def client_from(app: Litestar, address: str, **headers: str) -> AsyncClient:
     """A client whose connections come from an address."""
     # The two libraries spell ASGI's types differently.
-    transport = ASGITransport(app, raise_app_exceptions=False, client=(address, 50000))  # type: ignore[arg-type]
+    transport = ASGITransport(app, raise_app_exceptions=False, client=(address, 50000))  # type: ignore[arg-type] # the same protocol
     return AsyncClient(transport=transport, base_url="http://test", headers=headers)

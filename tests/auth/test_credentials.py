@@ -2,11 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 
-import pytest
-from argon2 import PasswordHasher
 from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec.structs import replace
@@ -30,25 +27,6 @@ WRONG = "The current password is wrong"
 SPENT = "The token is invalid, expired or used"
 SESSIONS = select(func.count()).select_from(LoginSession)
 JOBS = select(Job.kind, Job.payload)
-
-
-@pytest.fixture
-def hashes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a password is hashed, and how often it is verified, which costs the same."""
-    count: Counter[str] = Counter()
-
-    def counted(name: str) -> Callable[..., object]:
-        original = getattr(PasswordHasher, name)
-
-        def method(*args: object) -> object:
-            count[name] += 1
-            return original(*args)
-
-        return method
-
-    for name in ("hash", "verify"):
-        monkeypatch.setattr(PasswordHasher, name, counted(name))
-    return count
 
 
 async def change(client: AsyncClient, current: str = PASSWORD, new: str = NEW) -> Response:

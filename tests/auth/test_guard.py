@@ -211,7 +211,7 @@ async def test_a_token_ends_with_its_user_and_its_session(
     assert (await alice.get("/users/me")).status_code == 200
     database: Database = app.state.database
     async with database.transaction() as session:
-        await session.execute(change(claims_of(app, alice)))  # type: ignore[call-overload]
+        await session.execute(change(claims_of(app, alice)))  # type: ignore[call-overload] # a statement
     assert_refused(await me(alice, f"Bearer {token}"))
 
 

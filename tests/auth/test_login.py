@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from urllib.parse import urlencode
 
 import jwt
@@ -31,25 +30,6 @@ def assert_wrong(answer: Response) -> None:
     """The one answer to every login that failed."""
     assert_oauth_error(answer, 401, "invalid_grant", WRONG)
     assert answer.headers["WWW-Authenticate"] == "Bearer"
-
-
-@pytest.fixture
-def hashes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a password is hashed, and how often it is verified, which costs the same."""
-    count: Counter[str] = Counter()
-
-    def counted(name: str) -> Callable[..., object]:
-        original = getattr(PasswordHasher, name)
-
-        def method(*args: object, **kwargs: object) -> object:
-            count[name] += 1
-            return original(*args, **kwargs)
-
-        return method
-
-    for name in ("hash", "verify"):
-        monkeypatch.setattr(PasswordHasher, name, counted(name))
-    return count
 
 
 # It works -------------------------------------------------------------------------------------------------------------

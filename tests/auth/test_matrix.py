@@ -64,7 +64,7 @@ class World:
         other = await open_session(self.app, alice.id, device="other")
         headers = bearer(other)
         (row,) = await fetch(self.app, select(LoginSession.id).where(LoginSession.device == "other"))
-        async with AsyncClient(transport=self.client._transport, base_url="http://test", headers=headers) as hers:  # noqa: SLF001
+        async with AsyncClient(transport=self.client._transport, base_url="http://test", headers=headers) as hers:  # noqa: SLF001 - httpx shows it nowhere else
             item = (await create_item(hers)).json()
             await hers.post("/email-verification")
             await hers.post("/password-reset", json={"email": alice.email})

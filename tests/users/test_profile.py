@@ -1,6 +1,7 @@
 """Changing and deleting one's own account."""
 
 import asyncio
+from collections import Counter
 
 from httpx import AsyncClient
 from litestar import Litestar
@@ -126,6 +127,16 @@ async def test_a_wrong_password_for_a_new_address_counts_as_a_failed_login(peopl
     assert_problem(await alice.patch("/users/me", json=NEW_ADDRESS), 429)
     assert (await log_in(people.client, "alice")).status_code == 429
     assert (await alice.patch("/users/me", json={"username": "alicia"})).status_code == 200
+
+
+async def test_a_missing_password_for_a_new_address_is_no_guess(people: People, hashes: Counter[str]) -> None:
+    """It costs no hash and counts as no failed login, so that it locks nobody out."""
+    alice = await people.sign_in("alice")
+    hashes.clear()
+    for body in [{}, {"current_password": ""}] * 6:
+        assert_problem(await alice.patch("/users/me", json={"email": "new@example.org", **body}), 403, WRONG)
+    assert not hashes
+    assert (await alice.patch("/users/me", json=NEW_ADDRESS)).status_code == 200
 
 
 async def test_what_is_wrong_is_named(people: People) -> None:

@@ -81,6 +81,12 @@ async def test_no_transaction_is_open_while_the_password_is_hashed(client: Async
     assert [word for word in statements if word in {"BEGIN", "COMMIT", "ROLLBACK"}] == ["BEGIN", "COMMIT"]
 
 
+async def test_a_new_service_has_no_accounts(app: Litestar, client: AsyncClient) -> None:
+    """None that an operator would have to know of and to lock."""
+    assert (await client.get("/health/live")).status_code == 200
+    assert await count_users(app) == 0
+
+
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 

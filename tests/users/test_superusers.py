@@ -91,6 +91,31 @@ async def test_a_disabled_user_is_out_at_once_and_back_when_enabled(
     assert (await log_in(client, "alice")).status_code == 200
 
 
+async def test_disabling_a_user_ends_their_sessions_for_good(
+    people: People, app: Litestar, client: AsyncClient
+) -> None:
+    """What was stolen before is worth nothing when the user is enabled again; other users notice nothing."""
+    root = await people.sign_in("root", is_superuser=True)
+    alice, bob = await new_user(app, "alice"), await new_user(app, "bob")
+    second = (await log_in(client, "alice")).json()
+    ((user_id,),) = await fetch(app, select(User.id).where(User.username == "alice"))
+    for is_active in (False, True):
+        assert (await root.patch(f"/users/{user_id}", json={"is_active": is_active})).status_code == 200
+    assert [await status_of(client, pair) for pair in (alice, second, bob)] == [401, 401, 200]
+    assert (await refresh(client, alice)).json()["error"] == "invalid_grant"
+
+
+async def test_a_login_while_its_user_is_disabled_leaves_no_session(
+    people: People, app: Litestar, client: AsyncClient
+) -> None:
+    """It comes before and is ended, or comes after and is refused."""
+    root = await people.sign_in("root", is_superuser=True)
+    alice = await add_user(app, "alice")
+    logins = [log_in(client, "alice") for _ in range(6)]
+    await asyncio.gather(root.patch(f"/users/{alice.id}", json={"is_active": False}), *logins)
+    assert await fetch(app, select(LoginSession.id).where(LoginSession.user_id == alice.id)) == []
+
+
 async def test_rights_count_from_the_next_request_on(people: People) -> None:
     """With the token that the user already has, both ways."""
     root = await people.sign_in("root", is_superuser=True)
