@@ -1,22 +1,30 @@
 """Starts the service: `python -m app`, or with `--reload` again whenever its code changes."""
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
+import msgspec
 from alembic import command
 from alembic.config import Config
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
+from litestar import Litestar
 
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
 ROOT = Path(__file__).parent.parent
+STOP_SECONDS = 30
+"""How long a worker has to answer the requests that it has begun."""
 
 
 def serve(*, reload: bool = False) -> None:
@@ -31,7 +39,43 @@ def serve(*, reload: bool = False) -> None:
         migrate(settings.database_url)
         docs = f"{settings.url}/docs"
         print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
-        server(settings, reload=reload).serve()
+        if not reload:  # a worker that reloads must find no module of the application imported before it
+            try_out(settings)
+        forget_signals_in_workers()
+        server(settings, reload=reload).serve(target_loader=load_worker, wrap_loader=False)
+
+
+def try_out(settings: Settings) -> None:
+    """Build the application once in this process: what is broken ends it here, or workers would be replaced for ever.
+
+    The workers are forked from this process, so they have its modules already and start sooner.
+    """
+    from app.main import create_app  # noqa: PLC0415 - see metrics_directory
+
+    create_app(msgspec.structs.replace(settings, metrics=False))
+
+
+def forget_signals_in_workers() -> None:
+    """Let SIGTERM end a worker that is still starting: it inherits Granian's handler, which only marks its parent."""
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def load_worker() -> Litestar:
+    """The application, in a worker."""
+    Thread(target=end_with_parent, daemon=True).start()
+    from app.main import app  # noqa: PLC0415 - see metrics_directory
+
+    return app
+
+
+def end_with_parent() -> None:
+    """End this worker when the process that started it is gone, killed say: it would keep the port for ever."""
+    if parent := parent_process():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
@@ -69,7 +113,7 @@ def server(settings: Settings, *, reload: bool) -> MPServer:
         websockets=False,
         log_level=LogLevels.warning,
         respawn_failed_workers=True,
-        workers_kill_timeout=30,
+        workers_kill_timeout=STOP_SECONDS,
         reload=reload,
         reload_paths=[ROOT / "app"] if reload else None,
     )
