@@ -4,12 +4,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
+from typing import Any
 
 import msgspec
 from alembic import command
@@ -18,7 +19,6 @@ from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
-from litestar import Litestar
 
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
@@ -61,8 +61,8 @@ def forget_signals_in_workers() -> None:
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
-def load_worker() -> Litestar:
-    """The application, in a worker."""
+def load_worker() -> Callable[..., Any]:
+    """The application, which a worker calls by ASGI."""
     Thread(target=end_with_parent, daemon=True).start()
     from app.main import app  # noqa: PLC0415 - see metrics_directory
 

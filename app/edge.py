@@ -9,13 +9,19 @@ from typing import cast
 import structlog
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from app import logs
+from app.errors import BadRequest, RequestTimeout
 from app.metrics import Metrics
+from app.patience import Patience
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
+
+BODY_WITHIN_SECONDS = 25
+"""How long a whole body may take from the arrival of its headers on, however it trickles in; a worker that is told to
+stop waits longer than that."""
 
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -37,6 +43,7 @@ class Edge:
         self.app = app
         self.allow = allow
         self.metrics = metrics
+        self.patience = Patience()
         self.headers = SECURITY_HEADERS + (HTTPS_HEADERS if https else [])
         # Bound once: the module's own would be put together again for each line.
         self.logger = structlog.get_logger("access").bind()
@@ -46,11 +53,11 @@ class Edge:
         if scope["type"] != ScopeType.HTTP:
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, send, self.headers, self.allow)
+        exchange = Exchange(scope, receive, send, self.headers, self.allow, self.patience)
         if self.metrics:
             self.metrics.arrived()
         try:
-            await self.app(exchange.scope, receive, exchange.send)
+            await self.app(exchange.scope, exchange.receive, exchange.send)
         finally:
             exchange.log(self.logger)
             if self.metrics:
@@ -87,10 +94,28 @@ class Prefix:
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("allow", "headers", "is_head", "request_id", "scope", "send_on", "started", "status")
+    __slots__ = (
+        "allow",
+        "headers",
+        "is_head",
+        "is_received",
+        "patience",
+        "receive_on",
+        "request_id",
+        "scope",
+        "send_on",
+        "started",
+        "status",
+    )
 
     def __init__(
-        self, scope: HTTPScope, send: Send, headers: list[tuple[bytes, bytes]], allow: Mapping[str, bytes]
+        self,
+        scope: HTTPScope,
+        receive: Receive,
+        send: Send,
+        headers: list[tuple[bytes, bytes]],
+        allow: Mapping[str, bytes],
+        patience: Patience,
     ) -> None:
         self.started = perf_counter()
         self.request_id = request_id(scope)
@@ -99,10 +124,29 @@ class Exchange:
         # HEAD takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
         self.scope: HTTPScope = {**scope, "method": "GET"} if self.is_head else scope
         self.scope.setdefault("state", {})["request_id"] = self.request_id
+        self.receive_on = receive
+        self.is_received = False
+        self.patience = patience
         self.send_on = send
         self.headers = headers
         self.allow = allow
         self.status = 0
+
+    async def receive(self) -> ReceiveMessage:
+        """A message of the request; whoever reads no body pays nothing for its deadline.
+
+        Raises RequestTimeout, and BadRequest when the client hangs up before its body has come.
+        """
+        if self.is_received:
+            return await self.receive_on()
+        try:
+            message = await self.patience.wait(self.receive_on(), self.started + BODY_WITHIN_SECONDS)
+        except TimeoutError:
+            raise RequestTimeout from None
+        if message["type"] != "http.request":
+            raise BadRequest("The body is cut off")
+        self.is_received = not message.get("more_body", False)
+        return message
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer on, with the headers that every answer has."""

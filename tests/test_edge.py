@@ -1,10 +1,14 @@
 """What every answer has: request ids, security headers, HEAD, caching."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
 from httpx import AsyncClient
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from app import edge, patience
 from app.main import create_app
 from app.settings import Settings
 from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, register
@@ -171,6 +175,25 @@ async def test_a_path_that_is_nowhere_is_404(people: People) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         for path in ("/nowhere", "/", "/items/1/2", "/users/me/x"):
             assert_problem(await alice.request(method, path), 404, "There is nothing at this path")
+
+
+# Bodies that don't come -----------------------------------------------------------------------------------------------
+
+
+@on_sqlite
+async def test_a_body_that_does_not_come_in_time_is_408(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all, whatever trickles in meanwhile; the connection is closed, since the rest may still come."""
+    monkeypatch.setattr(edge, "BODY_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "LOOK_EVERY_SECONDS", 0.05)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    answer = await client.post("/users/", content=trickle(), headers={"Content-Type": "application/json"})
+    assert_problem(answer, 408, "The body took too long")
+    assert answer.headers["Connection"] == "close"
 
 
 # CORS -----------------------------------------------------------------------------------------------------------------
