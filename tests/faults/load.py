@@ -2,14 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Self
 
+from httpx import AsyncClient
+
+from tests.factories import PASSWORD, SECRET, log_in, register
+
+PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "METRICS": "true"}
 REFUSED, HUNG_UP = 0, -1
 """What is noted in a status' place: no connection came about; one did, and ended without an answer."""
 ANSWER_WITHIN_SECONDS = 60
@@ -79,6 +84,11 @@ def request(method: str, path: str, headers: Mapping[str, str] | None = None, bo
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+LOGIN = request("POST", "/token", FORM, f"username=alice&password={PASSWORD.replace(' ', '+')}".encode())
+"""A right one, of the user that `sign_in` registers."""
+
+
 async def once(port: int, data: bytes) -> int:
     """The status of a request over a connection of its own; REFUSED or HUNG_UP where there was none."""
     try:
@@ -128,3 +138,28 @@ def resident_mb(pid: int) -> int:
 def workers(pid: int) -> list[int]:
     """The processes that a process has started."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def sign_in(port: int) -> str:
+    """The Authorization header of a new user, alice."""
+    async with AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        assert (await register(client, "alice")).status_code == 201
+        return f"Bearer {(await log_in(client, 'alice')).json()['access_token']}"
+
+
+async def gauges(port: int) -> dict[str, float]:
+    """What the service's metrics without labels say."""
+    async with Connection.to(port) as connection:
+        await connection.send(request("GET", "/metrics"))
+        _, body = await connection.answer()
+    lines = [line.split() for line in body.decode().splitlines() if line[:1] != "#" and "{" not in line]
+    return {name: float(value) for name, value in lines}
+
+
+async def seconds_until(condition: Callable[[], bool]) -> float:
+    """How long it takes from now until something is so; at most a minute."""
+    started = monotonic()
+    while not condition():
+        assert monotonic() < started + 60
+        await asyncio.sleep(0.02)
+    return round(monotonic() - started, 2)

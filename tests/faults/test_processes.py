@@ -6,36 +6,29 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
 import pytest
-from httpx import AsyncClient
 
-from tests.factories import PASSWORD, SECRET, log_in, register
-from tests.faults.load import HUNG_UP, REFUSED, Load, load, once, request, workers
+from tests.faults.load import (
+    HUNG_UP,
+    LOGIN,
+    PRODUCTION,
+    REFUSED,
+    Load,
+    load,
+    once,
+    request,
+    seconds_until,
+    sign_in,
+    workers,
+)
 from tests.programs import STOP_SECONDS, service
 
 pytestmark = pytest.mark.faults
 
-PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "WORKERS": "2"}
+TWO = PRODUCTION | {"WORKERS": "2"}
 BACK_WITHIN_SECONDS = 5
 LIVE = request("GET", "/health/live")
-
-
-async def sign_in(port: int, username: str = "alice") -> str:
-    """The Authorization header of a new user."""
-    async with AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        await register(client, username)
-        return f"Bearer {(await log_in(client, username)).json()['access_token']}"
-
-
-async def seconds_until(condition: Callable[[], bool]) -> float:
-    """How long it takes from now until something is so; at most a minute."""
-    started = monotonic()
-    while not condition():
-        assert monotonic() < started + 60
-        await asyncio.sleep(0.02)
-    return round(monotonic() - started, 2)
 
 
 def logged(folder: Path) -> set[str]:
@@ -48,12 +41,10 @@ async def test_sigterm_under_load_drops_no_request(
     postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
 ) -> None:
     """Whatever a worker has begun is answered, logins that wait for their hash too; what comes later finds nobody."""
-    with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **PRODUCTION) as process:
+    with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **TWO) as process:
         token = await sign_in(free_tcp_port)
-        form = f"username=alice&password={PASSWORD.replace(' ', '+')}".encode()
-        login = request("POST", "/token", {"Content-Type": "application/x-www-form-urlencoded"}, form)
         async with load(free_tcp_port, "GET", "/users/me", clients=8, Authorization=token) as reads:
-            logins = [asyncio.create_task(once(free_tcp_port, login)) for _ in range(32)]
+            logins = [asyncio.create_task(once(free_tcp_port, LOGIN)) for _ in range(32)]
             await asyncio.sleep(0.5)
             process.send_signal(signal.SIGTERM)
             seconds = await seconds_until(lambda: process.poll() is not None)
@@ -71,7 +62,7 @@ async def test_only_the_requests_of_a_killed_worker_fail(
     postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
 ) -> None:
     """Those that it was answering; another worker takes its place, and the service still stops when told to."""
-    with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **PRODUCTION) as process:
+    with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **TWO) as process:
         token = await sign_in(free_tcp_port)
         killed = workers(process.pid)[0]
         async with load(free_tcp_port, "GET", "/users/me", clients=8, Authorization=token) as result:
@@ -98,7 +89,7 @@ async def test_a_service_stops_while_a_killed_worker_is_being_replaced(
     sqlite_url: str, tmp_path: Path, free_tcp_port: int, delay: float, record_property: Callable[[str, object], None]
 ) -> None:
     """The new one may not be listening to signals yet."""
-    with service(tmp_path, free_tcp_port, DATABASE_URL=sqlite_url, **PRODUCTION) as process:
+    with service(tmp_path, free_tcp_port, DATABASE_URL=sqlite_url, **TWO) as process:
         os.kill(workers(process.pid)[0], signal.SIGKILL)
         await asyncio.sleep(delay)
         process.send_signal(signal.SIGTERM)
@@ -111,7 +102,7 @@ async def test_workers_end_when_their_parent_is_killed(
     sqlite_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
 ) -> None:
     """Nobody would stop them, and a service that is started again would share its port with them."""
-    with service(tmp_path, free_tcp_port, DATABASE_URL=sqlite_url, **PRODUCTION) as process:
+    with service(tmp_path, free_tcp_port, DATABASE_URL=sqlite_url, **TWO) as process:
         os.kill(workers(process.pid)[0], signal.SIGKILL)
         await seconds_until(lambda: len(workers(process.pid)) == 2)
         orphans = workers(process.pid)
