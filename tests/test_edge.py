@@ -12,6 +12,7 @@ from app import edge, patience
 from app.main import create_app
 from app.settings import Settings
 from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, register
+from tests.outbox import deliver, token_in
 from tests.problems import assert_problem
 
 SECURITY_HEADERS = {
@@ -263,3 +264,32 @@ async def test_paths_in_answers_begin_with_the_path_of_the_public_url(database_u
         answer = await alice.get("/items?limit=1")
         assert answer.headers["Link"].startswith("</shop/api/items?limit=1&cursor=")
         assert (await alice.get(answer.links["next"]["url"].removeprefix("/shop/api"))).json()[0]["id"] == 1
+
+
+FORGED = {
+    "Host": "evil.example",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Prefix": "/evil.example",
+    "Forwarded": "host=evil.example;proto=https",
+    "X-Original-URL": "/evil.example",
+}
+
+
+async def test_no_link_and_no_mail_names_what_a_client_calls_the_service(
+    app: Litestar, people: People, settings: Settings
+) -> None:
+    """A reset link to a host of a stranger's choice would hand them the token."""
+    alice = await people.sign_in("alice")
+    answers = [await alice.post("/items/", json={"title": "Umbrella"}, headers=FORGED) for _ in range(2)]
+    answers.append(await alice.get("/items/?limit=1", headers=FORGED))
+    answers.append(await alice.get("/nowhere", headers=FORGED))
+    answers += [await alice.get(path, headers=FORGED) for path in ("/openapi.json", "/docs", "/docs/scalar")]
+    answers.append(await alice.post("/password-reset", json={"email": "alice@example.org"}, headers=FORGED))
+    assert [answer.status_code for answer in answers] == [201, 201, 200, 404, 200, 200, 200, 202]
+    for answer in answers:
+        assert "evil" not in str(answer.headers)
+        assert "evil.example" not in answer.text
+    (mail,) = await deliver(app, settings)
+    assert token_in(mail)
+    assert "evil" not in mail.as_string()
