@@ -128,12 +128,16 @@ POSTGRESQL_SETTINGS = {
 
 
 def create_engine(url: str) -> AsyncEngine:
-    """The engine of the service, with a time-out on everything that could wait for ever."""
+    """The engine of the service, with a time-out on everything that could wait for ever.
+
+    Its errors are logged, so they don't tell the parameters of statements.
+    """
     address = driver_url(url)
     if address.get_backend_name() == "sqlite":
         return sqlite_engine(address, busy_timeout_ms=5000)
     return create_async_engine(
         address,
+        hide_parameters=True,
         pool_size=10,
         max_overflow=0,
         pool_timeout=3,
@@ -145,7 +149,7 @@ def create_engine(url: str) -> AsyncEngine:
 def sqlite_engine(address: URL, *, busy_timeout_ms: int) -> AsyncEngine:
     """An engine whose transactions take SQLite's write lock when they begin, so that no update is lost."""
     # sqlite3 begins no transactions by itself in this mode; `begin_immediate` does.
-    engine = create_async_engine(address, isolation_level="AUTOCOMMIT", pool_timeout=3)
+    engine = create_async_engine(address, hide_parameters=True, isolation_level="AUTOCOMMIT", pool_timeout=3)
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
