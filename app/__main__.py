@@ -2,12 +2,18 @@
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any
 
+import msgspec
 import structlog
 from alembic import command
 from alembic.config import Config
@@ -25,6 +31,10 @@ from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 ROOT = Path(__file__).parent.parent
 # What the server itself says goes out as the application's lines do, instead of in a format of its own.
 GRANIAN_LOGGERS = {"_granian": {"propagate": True}}
+STOP_SECONDS = 30
+"""How long a worker has to answer the requests that it has begun."""
+MAX_HEADER_BYTES = 64 * 1024
+"""Of a request, about: it is looked at between two reads. Granian would keep 408 KiB of each connection."""
 
 
 def serve(*, reload: bool = False) -> None:
@@ -40,8 +50,11 @@ def serve(*, reload: bool = False) -> None:
         migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
+        if not reload:  # a worker that reloads must find no module of the application imported before it
+            try_out(settings)
         announce(settings)
-        server(settings, file, reload=reload).serve()
+        forget_signals_in_workers()
+        server(settings, file, reload=reload).serve(target_loader=load_worker, wrap_loader=False)
 
 
 def announce(settings: Settings) -> None:
@@ -51,6 +64,39 @@ def announce(settings: Settings) -> None:
         structlog.get_logger().info("starting", url=settings.url, docs=docs, workers=settings.workers)
     else:
         print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
+
+
+def try_out(settings: Settings) -> None:
+    """Build the application once in this process: what is broken ends it here, or workers would be replaced for ever.
+
+    The workers are forked from this process, so they have its modules already and start sooner.
+    """
+    from app.main import create_app  # noqa: PLC0415 - see metrics_directory
+
+    create_app(msgspec.structs.replace(settings, metrics=False, otel_exporter_otlp_endpoint=""))
+
+
+def forget_signals_in_workers() -> None:
+    """Let SIGTERM end a worker that is still starting: it inherits Granian's handler, which only marks its parent."""
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def load_worker() -> Callable[..., Any]:
+    """The application, which a worker calls by ASGI."""
+    Thread(target=end_with_parent, daemon=True).start()
+    from app.main import app  # noqa: PLC0415 - see metrics_directory
+
+    return app
+
+
+def end_with_parent() -> None:
+    """End this worker when the process that started it is gone, killed say: it would keep the port for ever."""
+    if parent := parent_process():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
@@ -109,12 +155,12 @@ def server(settings: Settings, file: Path, *, reload: bool) -> DrainingServer:
         workers=settings.workers,
         loop=Loops.uvloop if sys.platform != "win32" else Loops.asyncio,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEADER_BYTES),
         websockets=False,
         log_level=LogLevels.warning,
         log_dictconfig={"loggers": GRANIAN_LOGGERS} if settings.production else None,
         respawn_failed_workers=True,
-        workers_kill_timeout=30,
+        workers_kill_timeout=STOP_SECONDS,
         reload=reload,
         reload_paths=[ROOT / "app"] if reload else None,
     )

@@ -214,12 +214,16 @@ def driver_options(*, pooler: bool) -> dict[str, Any]:
 
 
 def create_engine(url: str, *, pool_size: int, pooler: bool) -> AsyncEngine:
-    """The engine of the service, with a time-out on everything that could wait for ever."""
+    """The engine of the service, with a time-out on everything that could wait for ever.
+
+    Its errors are logged, so they don't tell the parameters of statements.
+    """
     address = driver_url(url)
     if address.get_backend_name() == "sqlite":
         return sqlite_engine(address, busy_timeout_ms=5000)
     engine = create_async_engine(
         address,
+        hide_parameters=True,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,
@@ -266,7 +270,7 @@ def refuse_dead(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy
 def sqlite_engine(address: URL, *, busy_timeout_ms: int) -> AsyncEngine:
     """An engine whose connections wait for one another's writes, and keep foreign keys."""
     # sqlite3 begins no transactions by itself in this mode; `begin_immediate` does.
-    engine = create_async_engine(address, isolation_level="AUTOCOMMIT", pool_timeout=3)
+    engine = create_async_engine(address, hide_parameters=True, isolation_level="AUTOCOMMIT", pool_timeout=3)
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

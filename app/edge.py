@@ -9,15 +9,21 @@ from typing import cast
 import structlog
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from app import logs
+from app.errors import BadRequest, RequestTimeout
 from app.metrics import Metrics
+from app.patience import Patience
 
 # Others are a client's invention, and belong neither into logs nor into labels, which are kept for ever.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
+
+BODY_WITHIN_SECONDS = 25
+"""How long a whole body may take from the arrival of its headers on, however it trickles in; a worker that is told to
+stop waits longer than that."""
 
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -39,6 +45,7 @@ class Edge:
         self.app = app
         self.allow = allow
         self.metrics = metrics
+        self.patience = Patience()
         self.headers = SECURITY_HEADERS + (HTTPS_HEADERS if https else [])
         # Bound once: the module's own would be put together again for each line.
         self.logger = structlog.get_logger("access").bind()
@@ -48,11 +55,11 @@ class Edge:
         if scope["type"] != ScopeType.HTTP:
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, send, self.headers, self.allow)
+        exchange = Exchange(scope, receive, send, self.headers, self.allow, self.patience)
         if self.metrics:
             self.metrics.arrived()
         try:
-            await self.app(exchange.scope, receive, exchange.send)
+            await self.app(exchange.scope, exchange.receive, exchange.send)
         finally:
             exchange.log(self.logger)
             if self.metrics:
@@ -89,10 +96,28 @@ class Prefix:
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("allow", "headers", "is_head", "request_id", "scope", "send_on", "started", "status")
+    __slots__ = (
+        "allow",
+        "headers",
+        "is_head",
+        "is_received",
+        "patience",
+        "receive_on",
+        "request_id",
+        "scope",
+        "send_on",
+        "started",
+        "status",
+    )
 
     def __init__(
-        self, scope: HTTPScope, send: Send, headers: list[tuple[bytes, bytes]], allow: Mapping[str, bytes]
+        self,
+        scope: HTTPScope,
+        receive: Receive,
+        send: Send,
+        headers: list[tuple[bytes, bytes]],
+        allow: Mapping[str, bytes],
+        patience: Patience,
     ) -> None:
         self.started = perf_counter()
         self.request_id = request_id(scope)
@@ -103,10 +128,29 @@ class Exchange:
             # It takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
             scope["method"] = "GET"
         self.scope.setdefault("state", {})["request_id"] = self.request_id
+        self.receive_on = receive
+        self.is_received = False
+        self.patience = patience
         self.send_on = send
         self.headers = headers
         self.allow = allow
         self.status = 0
+
+    async def receive(self) -> ReceiveMessage:
+        """A message of the request; whoever reads no body pays nothing for its deadline.
+
+        Raises RequestTimeout, and BadRequest when the client hangs up before its body has come.
+        """
+        if self.is_received:
+            return await self.receive_on()
+        try:
+            message = await self.patience.wait(self.receive_on(), self.started + BODY_WITHIN_SECONDS)
+        except TimeoutError:
+            raise RequestTimeout from None
+        if message["type"] != "http.request":
+            raise BadRequest("The body is cut off")
+        self.is_received = not message.get("more_body", False)
+        return message
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer on, with the headers that every answer has."""

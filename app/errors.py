@@ -6,6 +6,7 @@ AppError
 ├── Unauthorized 401
 ├── Forbidden 403
 ├── NotFound 404
+├── RequestTimeout 408
 ├── Conflict 409
 │   └── OwnerGone
 ├── PreconditionFailed 412
@@ -107,6 +108,16 @@ class NotFound(AppError):
     """There is no such thing."""
 
     status = 404
+
+
+class RequestTimeout(AppError):
+    """The body took too long; its rest may still come, so the connection is closed (RFC 9110, section 15.5.9)."""
+
+    status = 408
+    detail = "The body took too long"
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Connection": "close"})
 
 
 class Conflict(AppError):

@@ -1,6 +1,7 @@
 """Structured logs: readable lines in development, one JSON object a line in production."""
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -17,6 +18,17 @@ def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     """Put the request's id on the line, unless the line names one."""
     if current := request_id.get():
         event.setdefault("request_id", current)
+    return event
+
+
+# What PostgreSQL says about a row that it refuses holds the row: an address, or the hash of a password.
+DETAIL = re.compile(r"^DETAIL: .*?(?=^HINT: |^\[SQL: |^\(Background |^$|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def hide_rows(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Cut the details of the database's errors out of a traceback."""
+    if exception := event.get("exception"):
+        event["exception"] = DETAIL.sub("DETAIL: (hidden)\n", exception)
     return event
 
 
@@ -41,14 +53,16 @@ def configure(level: str, *, production: bool, extras: Sequence[Processor] = ())
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderers: list[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=json_line)]
+    renderers: list[Processor] = [
+        structlog.processors.format_exc_info,
+        hide_rows,
+        structlog.processors.JSONRenderer(serializer=json_line)
         if production
         # Its usual tracebacks show local variables, and with them passwords and tokens.
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
-    )
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from app import __version__
 from app.docs import docs_router, pages
-from app.errors import PROBLEM, AppError, InvalidFields, OAuthError, OAuthProblem, Problem, Unavailable
+from app.errors import PROBLEM, AppError, InvalidFields, OAuthError, OAuthProblem, Problem, RequestTimeout, Unavailable
 from app.requests import MAX_ID
 from app.settings import Settings
 
@@ -46,6 +46,7 @@ ERRORS = {
     400: ("BadRequest", "The body or the query can't be read", "The body is not valid JSON"),
     401: ("Unauthorized", "No valid access token came with the request", "Not authenticated"),
     404: ("NotFound", "There is nothing under this id", "There is nothing at this path"),
+    408: ("RequestTimeout", "The body takes too long to arrive", RequestTimeout.detail),
     413: ("ContentTooLarge", "The body is too large", "The body is too large"),
     415: ("UnsupportedMediaType", "The body is of another media type", "The body must be application/json in UTF-8"),
     422: ("InvalidFields", "Fields or query parameters are missing, unknown or wrong", InvalidFields.detail),
@@ -106,7 +107,7 @@ def rules(handler: HTTPRouteHandler, operation: dict[str, Any]) -> Iterator[int]
     if not public:
         yield 401
     if "requestBody" in operation:
-        yield from (400, 413, 415)
+        yield from (400, 408, 413, 415)
     if any(parameter["in"] == "path" for parameter in operation.get("parameters", [])):
         yield 404
     if not handler.opt.get("lenient"):

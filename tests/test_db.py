@@ -140,7 +140,7 @@ async def fail_after_writing(app: Litestar) -> None:
 @on_sqlite
 async def test_sqlite_is_told_what_it_does_not_do_by_itself(app: Litestar) -> None:
     """On every connection: to read beside a writer, to check references, to wait for a lock."""
-    engine = database_of(app).autocommit
+    engine = database_of(app).engine
     async with engine.connect() as first, engine.connect() as second:
         for pragma, wanted in [
             ("journal_mode", "wal"),

@@ -1,15 +1,18 @@
 """What every answer has: request ids, security headers, HEAD, caching."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from httpx import AsyncClient
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from app import edge, patience
 from app.main import create_app
 from app.settings import Settings
 from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, register
+from tests.outbox import deliver, token_in
 from tests.problems import assert_problem
 
 SECURITY_HEADERS = {
@@ -195,6 +198,25 @@ async def test_a_path_that_is_nowhere_is_404(people: People) -> None:
             assert_problem(await alice.request(method, path), 404, "There is nothing at this path")
 
 
+# Bodies that don't come -----------------------------------------------------------------------------------------------
+
+
+@on_sqlite
+async def test_a_body_that_does_not_come_in_time_is_408(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all, whatever trickles in meanwhile; the connection is closed, since the rest may still come."""
+    monkeypatch.setattr(edge, "BODY_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "LOOK_EVERY_SECONDS", 0.05)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    answer = await client.post("/users/", content=trickle(), headers={"Content-Type": "application/json"})
+    assert_problem(answer, 408, "The body took too long")
+    assert answer.headers["Connection"] == "close"
+
+
 # CORS -----------------------------------------------------------------------------------------------------------------
 
 ORIGIN = "https://app.example.org"
@@ -262,3 +284,32 @@ async def test_paths_in_answers_begin_with_the_path_of_the_public_url(database_u
         answer = await alice.get("/items?limit=1")
         assert answer.headers["Link"].startswith("</shop/api/items?limit=1&cursor=")
         assert (await alice.get(answer.links["next"]["url"].removeprefix("/shop/api"))).json()[0]["id"] == 1
+
+
+FORGED = {
+    "Host": "evil.example",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Prefix": "/evil.example",
+    "Forwarded": "host=evil.example;proto=https",
+    "X-Original-URL": "/evil.example",
+}
+
+
+async def test_no_link_and_no_mail_names_what_a_client_calls_the_service(
+    app: Litestar, people: People, settings: Settings
+) -> None:
+    """A reset link to a host of a stranger's choice would hand them the token."""
+    alice = await people.sign_in("alice")
+    answers = [await alice.post("/items/", json={"title": "Umbrella"}, headers=FORGED) for _ in range(2)]
+    answers.append(await alice.get("/items/?limit=1", headers=FORGED))
+    answers.append(await alice.get("/nowhere", headers=FORGED))
+    answers += [await alice.get(path, headers=FORGED) for path in ("/openapi.json", "/docs", "/docs/scalar")]
+    answers.append(await alice.post("/password-reset", json={"email": "alice@example.org"}, headers=FORGED))
+    assert [answer.status_code for answer in answers] == [201, 201, 200, 404, 200, 200, 200, 202]
+    for answer in answers:
+        assert "evil" not in str(answer.headers)
+        assert "evil.example" not in answer.text
+    (mail,) = await deliver(app, settings)
+    assert token_in(mail)
+    assert "evil" not in mail.as_string()

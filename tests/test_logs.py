@@ -152,6 +152,23 @@ async def test_a_traceback_shows_no_local_variables(
     assert token_of(alice) not in out
 
 
+@on_sqlite
+@pytest.mark.parametrize("production", [True, False])
+def test_a_traceback_shows_no_row_that_the_database_refused(lines: Lines, *, production: bool) -> None:
+    """PostgreSQL tells it in the detail of its error, and whoever wraps the error repeats it."""
+    logs.configure("INFO", production=production)
+    detail = f"new row violates a constraint\nDETAIL:  Failing row contains (1, a\n b, {CANARY}).\n"
+    error = ValueError(f"{detail}HINT: None.\n[SQL: INSERT]")
+    error.__cause__ = ZeroDivisionError(detail)
+    structlog.get_logger().error("unhandled exception", exc_info=error)
+    text = lines.capsys.readouterr().out
+    assert CANARY not in text
+    assert text.count("new row violates a constraint") == 2
+    assert "HINT: None." in text
+    assert "[SQL: INSERT]" in text
+    assert "The above exception was the direct cause" in text
+
+
 async def test_what_the_client_gets_wrong_is_no_error_in_the_log(lines: Lines) -> None:
     """Neither a warning nor a traceback."""
     async with lines.served() as people:

@@ -1,6 +1,7 @@
 """The real program: `python -m app`, started, asked and stopped."""
 
 import json
+import shutil
 import signal
 import stat
 import subprocess
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from tests.factories import PASSWORD, SECRET
-from tests.programs import STOP_SECONDS, environment, run, service
+from tests.programs import ROOT, STOP_SECONDS, environment, run, service
 
 
 def stop(process: subprocess.Popen[str]) -> int:
@@ -124,3 +125,17 @@ def test_a_database_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, url
     assert ended.stderr.startswith("The database of DATABASE_URL can't be reached: ")
     assert ended.stderr.count("\n") == 1
     assert "canary" not in ended.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_application_that_cannot_be_built_ends_the_program(tmp_path: Path, workers: str) -> None:
+    """With its traceback, once, rather than worker after worker."""
+    for part in ("app", "migrations"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    with (tmp_path / "app" / "health.py").open("a") as module:
+        module.write("\nraise ZeroDivisionError\n")
+    ended = run(tmp_path, "app", SECRET_KEY=SECRET, WORKERS=workers)
+    assert ended.returncode == 1
+    assert ended.stderr.count("Traceback") == 1
+    assert ended.stderr.endswith("ZeroDivisionError\n")

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 
+import pytest
 from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec.structs import replace

@@ -1,0 +1,150 @@
+"""Clients that hang up, dawdle or stay silent."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import asyncpg
+import pytest
+
+from tests.faults.load import (
+    FORM,
+    HUNG_UP,
+    LOGIN,
+    PRODUCTION,
+    Connection,
+    gauges,
+    load,
+    once,
+    request,
+    resident_mb,
+    sign_in,
+    workers,
+)
+from tests.programs import service
+
+pytestmark = pytest.mark.faults
+
+JSON = {"Content-Type": "application/json"}
+CLOSED_WITHIN_SECONDS = 30
+OTHERS_WITHIN_MS = 100
+MORE_MB = 64
+"""How much more memory any of this may take."""
+
+
+async def test_a_thousand_clients_that_hang_up_leave_nothing_behind(
+    database_url: str,
+    server: asyncpg.Connection,
+    tmp_path: Path,
+    free_tcp_port: int,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """After their headers, in their body, before their answer: twice, so that what leaks is seen to grow."""
+    with service(tmp_path, free_tcp_port, DATABASE_URL=database_url, **PRODUCTION) as process:
+        signed_in = {"Authorization": await sign_in(free_tcp_port)}
+        item = request("POST", "/items/", JSON | signed_in, b'{"title": "Umbrella"}')
+        requests = [
+            item.partition(b"{")[0],
+            item[:-5],
+            item,
+            request("GET", "/items/", signed_in),
+            request("GET", "/users/me", signed_in),
+        ]
+        memory = []
+        for _ in range(2):
+            await asyncio.gather(*[hang_up(free_tcp_port, requests[number % 5]) for number in range(990)])
+            await asyncio.gather(*[hang_up(free_tcp_port, LOGIN) for _ in range(10)])
+            await all_is_quiet(free_tcp_port)
+            memory.append(resident_mb(workers(process.pid)[0]))
+        assert await once(free_tcp_port, request("GET", "/users/me", signed_in)) == 200
+        busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backend-api' AND state <> 'idle'"
+        assert await server.fetchval(busy) == 0
+    assert memory[1] - memory[0] < MORE_MB // 2
+    out = (tmp_path / "out").read_text()
+    assert "Traceback" not in out
+    assert '"status":500' not in out
+    record_property("hung up", 2000)
+    record_property("MB after 1,000 and 2,000", tuple(memory))
+
+
+async def hang_up(port: int, data: bytes) -> None:
+    """Send something and reset the connection, at a moment at which the service may be doing anything with it."""
+    async with Connection.to(port) as connection:
+        await connection.send(data)
+        await asyncio.sleep(hash(connection) % 50 / 1000)
+
+
+async def all_is_quiet(port: int) -> None:
+    """Return when no request, connection or hash is at work any more; fail when one stays."""
+    deadline = monotonic() + CLOSED_WITHIN_SECONDS
+    while True:
+        now = await gauges(port)
+        # The one request is the one that asks.
+        if (now["http_requests_in_flight"], now["db_pool_in_use"], now["password_hashes_pending"]) == (1, 0, 0):
+            return
+        assert monotonic() < deadline, now
+        await asyncio.sleep(0.1)
+
+
+SLOW = {
+    "body": (request("POST", "/users/", JSON | {"Content-Length": "5000"}), b" "),
+    "form": (request("POST", "/token", FORM | {"Content-Length": "5000"}), b"a"),
+    "chunked": (request("POST", "/users/", JSON | {"Transfer-Encoding": "chunked"}), b"1\r\n \r\n"),
+    "headers": (b"GET /users/me HTTP/1.1\r\n", b"X: y\r\n"),
+    "silent": (b"", b""),
+    "idle": (request("GET", "/health/live"), b""),
+}
+
+
+async def test_slow_and_silent_clients_are_closed_and_slow_nobody_down(
+    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
+) -> None:
+    """600 at once: bodies and headers that trickle in, connections that say nothing, or nothing more."""
+    with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **PRODUCTION) as process:
+        token = await sign_in(free_tcp_port)
+        (worker,) = workers(process.pid)
+        before = resident_mb(worker)
+        async with load(free_tcp_port, "GET", "/users/me", pause=0.02, Authorization=token) as others:
+            kinds = [kind for kind in SLOW for _ in range(100)]
+            ends = await asyncio.gather(*[dawdle(free_tcp_port, *SLOW[kind]) for kind in kinds])
+        more = resident_mb(worker) - before
+        await all_is_quiet(free_tcp_port)
+    for kind in SLOW:
+        statuses = {status for one, (status, _) in zip(kinds, ends, strict=True) if one == kind}
+        expected = {"headers": {HUNG_UP}, "silent": {HUNG_UP}, "idle": {200}}
+        assert statuses == expected.get(kind, {408}), kind
+    assert max(seconds for _, seconds in ends) < CLOSED_WITHIN_SECONDS
+    assert set(others.statuses) == {200}
+    assert others.p99_ms < OTHERS_WITHIN_MS
+    assert more < MORE_MB
+    record_property("longest s", round(max(seconds for _, seconds in ends), 1))
+    record_property("others' p99 ms", others.p99_ms)
+    record_property("more MB", more)
+
+
+async def dawdle(port: int, start: bytes, drip: bytes) -> tuple[int, float]:
+    """Begin a request and go on slowly; the status and how long it took until the connection was closed."""
+    started = monotonic()
+    status = HUNG_UP
+    async with Connection.to(port) as connection:
+        dripping = asyncio.create_task(drip_on(connection, start, drip))
+        try:
+            status = await connection.status()
+            await connection.reader.read()  # until it is closed
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            dripping.cancel()
+    return status, monotonic() - started
+
+
+async def drip_on(connection: Connection, start: bytes, drip: bytes) -> None:
+    """Send the start, then a drop each second while anybody listens."""
+    try:
+        await connection.send(start)
+        while drip:
+            await asyncio.sleep(1)
+            await connection.send(drip)
+    except OSError:
+        return

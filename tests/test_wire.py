@@ -1,0 +1,118 @@
+"""What comes over the wire, byte by byte, to the real program."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.factories import SECRET
+from tests.programs import service
+
+HOST = b"Host: localhost\r\n"
+FORM = HOST + b"Content-Type: application/x-www-form-urlencoded\r\n"
+SMUGGLED = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where the service listens, as in production."""
+    folder = tmp_path_factory.mktemp("service")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        number: int = probe.getsockname()[1]
+    with service(folder, number, ENVIRONMENT="production", SECRET_KEY=SECRET, DATABASE_URL=f"sqlite:///{folder}/db"):
+        yield number
+
+
+def exchange(port: int, data: bytes) -> bytes:
+    """All that comes back until the connection is closed; the test fails when it stays open."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(data)
+        with suppress(ConnectionResetError):  # it may be closed before all was read
+            while part := connection.recv(65_536):
+                received += part
+    return received
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Content-Length: 3\r\nContent-Length: 5\r\n\r\na=b",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Content-Length: 3, 5\r\n\r\na=b",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Content-Length: +3\r\n\r\na=b",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Content-Length: -3\r\n\r\na=b",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"POST /token HTTP/1.0\r\n" + FORM + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\na=b\r\n0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\n" + FORM + b"Transfer-Encoding: chunked\r\n\r\n3\n\na=b\r\n0\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\n" + HOST + b"X-A: b\r\n continued\r\n\r\n",
+    ],
+    ids=[
+        "length, then chunks",
+        "chunks, then length",
+        "two lengths",
+        "list of lengths",
+        "length with a sign",
+        "negative length",
+        "unknown coding",
+        "chunked is not the last coding",
+        "space before the colon",
+        "chunks in HTTP/1.0",
+        "endless chunk",
+        "chunk without CR",
+        "folded header",
+    ],
+)
+def test_what_two_readers_may_read_differently_is_refused(port: int, data: bytes) -> None:
+    """No second request is found in it, and the connection is closed, lest a proxy's next request be part of it."""
+    answer = exchange(port, data + SMUGGLED)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /health/live HTTP/1.1\r\n" + HOST + b"X-Request-ID: a\rSet-Cookie: b=c\r\n\r\n", b"400"),
+        (b"GET /health/live HTTP/1.1\r\n" + HOST + b"X-Request-ID: a\0b\r\n\r\n", b"400"),
+        (b"GET /health/live\0 HTTP/1.1\r\n" + HOST + b"\r\n", b"400"),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", b"414"),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X-A: " + b"a" * 250_000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X-A: a\r\n" * 200 + b"\r\n", b"431"),
+        (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + b"a" * 60, b"400"),
+        (b"\xff\xfe\r\n\r\n", b"400"),
+    ],
+    ids=["CR", "NUL", "NUL in the path", "long path", "long header", "many headers", "TLS", "noise"],
+)
+def test_what_is_no_request_is_refused(port: int, data: bytes, status: bytes) -> None:
+    """Before the application sees it, and without an echo."""
+    answer = exchange(port, data)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b"cookie" not in answer.lower()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"TRACE /items HTTP/1.1\r\n", b"405"),
+        (b"CONNECT evil.example:443 HTTP/1.1\r\n", b"404"),
+        (b"GET http://evil.example/users/me HTTP/1.1\r\n", b"401"),
+        (b"GET //evil.example/users/me HTTP/1.1\r\n", b"404"),
+        (b"GET /\\evil.example HTTP/1.1\r\n", b"404"),
+        (b"GET /health/../users/me HTTP/1.1\r\n", b"404"),
+        (b"GET /health/%2e%2e/users/me HTTP/1.1\r\n", b"404"),
+        (b"GET /users//me HTTP/1.1\r\n", b"401"),
+        (b"OPTIONS * HTTP/1.1\r\n", b"404"),
+    ],
+)
+def test_a_strange_target_opens_nothing_and_is_not_echoed(port: int, data: bytes, status: bytes) -> None:
+    """Nobody is sent elsewhere; what TRACE came with stays with the service."""
+    answer = exchange(port, data + HOST + b"Authorization: Basic evil.example\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b"evil" not in answer
+    assert b"location:" not in answer
