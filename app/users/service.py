@@ -165,7 +165,7 @@ class UserService:
                 raise WrongPassword
             await self.check_password(caller, data.current_password)
         async with self.database.transaction() as session:
-            user = await found(session, caller.id)
+            user = await found(session, caller.id, to_change=True)
             old = user.email
             if data.username is not UNSET:
                 user.username, user.username_key = data.username, name_key(data.username)
@@ -198,7 +198,7 @@ class UserService:
         async with self.database.transaction() as session:
             if data.is_active is False or data.is_superuser is False:
                 await protect_last_superuser(session, user_id)
-            user = await found(session, user_id)
+            user = await found(session, user_id, to_change=True)
             old = (user.is_active, user.is_superuser)
             user.is_active = user.is_active if data.is_active is UNSET else data.is_active
             user.is_superuser = user.is_superuser if data.is_superuser is UNSET else data.is_superuser
@@ -214,7 +214,7 @@ class UserService:
         """Delete an account with all that belongs to it. Raises UserNotFound and LastSuperuser."""
         async with self.database.transaction() as session:
             await protect_last_superuser(session, user_id)
-            await session.delete(await found(session, user_id))
+            await session.delete(await found(session, user_id, to_change=True))
         by.note("account_deleted", of=user_id)
 
     async def send_verification(self, user_id: int) -> None:
@@ -241,9 +241,9 @@ def repository(session: AsyncSession) -> UserRepository:
     return UserRepository(session=session, wrap_exceptions=False, auto_refresh=False)
 
 
-async def found(session: AsyncSession, user_id: int) -> User:
-    """One account. Raises UserNotFound."""
-    user = await repository(session).get_one_or_none(id=user_id)
+async def found(session: AsyncSession, user_id: int, *, to_change: bool = False) -> User:
+    """One account; locked, if it is to be changed, so that nobody deletes it meanwhile. Raises UserNotFound."""
+    user = await repository(session).get_one_or_none(id=user_id, with_for_update=to_change)
     if user is None:
         raise UserNotFound
     return user

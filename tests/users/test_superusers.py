@@ -7,15 +7,16 @@ import pytest
 from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec.structs import replace
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from app.auth.models import LoginSession
+from app.db import Database
 from app.items.models import Item
 from app.main import create_app
 from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import execute, fetch, new_user, open_session, refresh, status_of
-from tests.factories import People, add_user, connect_to, create_item, log_in, register
+from tests.factories import People, add_user, connect_to, create_item, log_in, on_postgresql, register
 from tests.problems import assert_problem, pointers
 
 ONLY = "Only superusers may do this"
@@ -252,3 +253,33 @@ async def take(client: AsyncClient, path: str, method: str) -> Response:
         "delete": lambda: client.delete(path),
     }
     return await ways[method]()
+
+
+WAITING = text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+
+
+@on_postgresql
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "/users/me", {"username": "alicia"}),
+        ("PATCH", "/users/{id}", {"is_active": False}),
+        ("DELETE", "/users/{id}", None),
+        ("DELETE", "/users/me", None),
+    ],
+)
+async def test_what_comes_to_an_account_while_it_is_deleted_finds_none(
+    people: People, app: Litestar, method: str, path: str, body: dict[str, object] | None
+) -> None:
+    """It waits for the end of the other transaction; SQLite lets but one write at a time."""
+    root = await people.sign_in("root", is_superuser=True)
+    alice = await people.sign_in("alice")
+    alice_id = await id_of(alice)
+    database: Database = app.state.database
+    caller = alice if path == "/users/me" else root
+    async with database.transaction() as session:
+        await session.execute(delete(User).where(User.id == alice_id))
+        late = asyncio.create_task(caller.request(method, path.format(id=alice_id), json=body))
+        while not late.done() and not await database.fetch(WAITING, {}):  # noqa: ASYNC110 - nothing tells when
+            await asyncio.sleep(0.01)
+    assert_problem(await late, 404, MISSING)
