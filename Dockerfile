@@ -12,6 +12,7 @@ RUN python -m venv --without-pip /venv \
 COPY alembic.ini ./
 COPY migrations migrations
 COPY app app
+COPY deploy/probe.py ./
 RUN /venv/bin/python -m compileall -q app
 
 FROM python:${PYTHON}-slim
@@ -33,6 +34,6 @@ USER 10001
 EXPOSE 8000
 # That the process answers; whether its database does (/health/ready) is no reason to start it anew.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
-    CMD ["python", "/srv/app/probe.py", "/health/live"]
+    CMD ["python", "/srv/probe.py", "/health/live"]
 # The service itself gets SIGTERM, and ends its requests.
 CMD ["python", "-m", "app"]

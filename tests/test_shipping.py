@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from app.__main__ import server
-from app.probe import probe
 from app.settings import Settings
+from deploy.probe import probe
 from tests.factories import SECRET
 from tests.programs import ROOT, service
 

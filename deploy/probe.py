@@ -1,4 +1,4 @@
-"""Asks the service on this machine whether it is well: `python app/probe.py /health/ready`; a container's health check.
+"""Asks the service on this machine whether it is well: `python probe.py /health/ready`; a container's health check.
 
 It imports nothing of the application, whose start takes longer than a check may.
 """
