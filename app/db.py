@@ -1,9 +1,9 @@
 """The database: the declarative base, the engine, and the two ways of using it."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias, TypeVarTuple
+from typing import Annotated, Any, TypeAlias, TypeVar, TypeVarTuple
 
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy import URL, BigInteger, Connection, DateTime, Identity, Integer, MetaData, Row, event, make_url
@@ -26,6 +26,7 @@ NAMES = {
     "pk": "pk_%(table_name)s",
 }
 Columns = TypeVarTuple("Columns")
+Result = TypeVar("Result")
 BigInt = BigInteger().with_variant(Integer(), "sqlite")
 # SQLite knows no zones; PostgreSQL's driver gives times in UTC, and takes none without a zone.
 Moment = DateTime(timezone=True).with_variant(DateTimeUTC(), "sqlite")
@@ -114,6 +115,11 @@ class Database:
     def send(self, sql: str, values: Sequence[object]) -> Rows:
         """Have the driver itself run a statement; its errors are raised as SQLAlchemy's."""
         return send(self.engine.sync_engine.pool, sql, values)
+
+    async def in_session(self, read: Callable[[AsyncSession], Awaitable[Result]]) -> Result:
+        """Read more than once, in one session without a transaction."""
+        async with self.reading() as session:
+            return await read(session)
 
     async def close(self) -> None:
         """Close every pooled connection."""

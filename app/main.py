@@ -12,6 +12,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
 from litestar.routes import HTTPRoute
 
 from app import logs
@@ -19,6 +20,7 @@ from app.auth.controller import CredentialController, OAuthController
 from app.auth.credentials import CHANGED_MAIL, RESET_MAIL, CredentialService
 from app.auth.guard import create_guard
 from app.auth.jobs import CredentialMails, purge_sessions
+from app.auth.marks import Marks
 from app.auth.service import AuthService, Lifetimes
 from app.cli import JobCommands, OperatorCommands
 from app.db import Database
@@ -34,6 +36,7 @@ from app.mail import Postman, create_mailer
 from app.metrics import Metrics, read_metrics
 from app.paging import Cursors
 from app.policy import PasswordPolicy
+from app.replicas import Replicas
 from app.requests import StrictRequest, learn_query_parameters, strict
 from app.security import Passwords, Tokens
 from app.settings import Settings, SettingsError
@@ -52,6 +55,7 @@ def create_app(settings: Settings) -> Litestar:
     """An application of its own: its engine, its pool and its queue of hashes are nobody else's."""
     logs.configure(settings.log_level, production=settings.production)
     database = Database(settings.database_url)
+    replicas = Replicas(database, settings.database_replica_urls, primary_seconds=settings.read_from_primary_seconds)
     tokens = Tokens(
         secret=settings.secret_key,
         algorithm=settings.algorithm,
@@ -64,7 +68,9 @@ def create_app(settings: Settings) -> Litestar:
     )
     credentials = CredentialService(users)
     metrics = (
-        Metrics(database, users.passwords, directory=settings.prometheus_multiproc_dir) if settings.metrics else None
+        Metrics(database, users.passwords, replicas, directory=settings.prometheus_multiproc_dir)
+        if settings.metrics
+        else None
     )
     count_login = metrics.count_login if metrics else lambda _outcome: None
     auth = AuthService(database, users.passwords, tokens, limits, lifetimes(settings), count_login)
@@ -74,7 +80,7 @@ def create_app(settings: Settings) -> Litestar:
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
         try:
             await report(database)
-            async with worker.in_background() if settings.jobs_in_process else nullcontext():
+            async with replicas.watched(), worker.in_background() if settings.jobs_in_process else nullcontext():
                 yield
         finally:
             await limits.close()
@@ -94,6 +100,7 @@ def create_app(settings: Settings) -> Litestar:
             "session": Provide(database.read),
             "transaction": Provide(database.write),
             "database": Provide(lambda: database, sync_to_thread=False),
+            "reader": Provide(replicas.reader if replicas.standbys else lambda: database, sync_to_thread=False),
             "limits": Provide(lambda: limits, sync_to_thread=False),
             "users": Provide(lambda: users, sync_to_thread=False),
             "auth": Provide(lambda: auth, sync_to_thread=False),
@@ -109,6 +116,7 @@ def create_app(settings: Settings) -> Litestar:
             }
         ),
         on_app_init=[create_guard(settings.secret_key, settings.algorithm).on_app_init],
+        middleware=[DefineMiddleware(Marks, database=database)] if replicas.standbys else [],
         before_request=strict,
         exception_handlers=HANDLERS,
         request_class=StrictRequest,

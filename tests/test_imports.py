@@ -14,7 +14,7 @@ LAYERS = {"schemas": 0, "models": 1, "controller": 3}
 SERVICE = 2
 # Where types of HTTP may appear.
 HTTP = {"cli", "conditional", "controller", "docs", "edge", "errors", "guard", "health", "idempotency"} | {
-    "limits", "main", "metrics", "paging", "requests",
+    "limits", "main", "metrics", "marks", "paging", "replicas", "requests",
 }  # fmt: skip
 
 
