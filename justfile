@@ -19,6 +19,11 @@ dev: (_install "requirements-dev.lock")
 test *args: (_install "requirements-dev.lock")
     @[ $# -gt 0 ] || set -- --cov; exec {{ python }} -m pytest "$@"
 
+# Run the tests that start several servers: replicas
+[positional-arguments]
+test-scale *args: (_install "requirements-dev.lock")
+    @exec {{ python }} -m pytest -m scale --numprocesses=0 "$@"
+
 # Run every check that a change must pass
 check: _formatted lint types _migrated test
 
