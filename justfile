@@ -19,6 +19,11 @@ dev: (_install "requirements-dev.lock")
 test *args: (_install "requirements-dev.lock")
     @[ $# -gt 0 ] || set -- --cov; exec {{ python }} -m pytest "$@"
 
+# Break what the service depends on and see what it promises in docs/reliability.md hold
+[positional-arguments]
+test-faults *args: (_install "requirements-dev.lock")
+    @exec {{ python }} -m pytest -m faults --numprocesses=0 "$@"
+
 # Run the tests that start several servers: replicas
 [positional-arguments]
 test-scale *args: (_install "requirements-dev.lock")

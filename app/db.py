@@ -3,12 +3,14 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias, TypeVar, TypeVarTuple
+from functools import wraps
+from typing import Annotated, Any, ParamSpec, TypeAlias, TypeVar, TypeVarTuple
 
+import asyncpg
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy import URL, BigInteger, Connection, DateTime, Identity, Integer, MetaData, Row, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.orm import Session as SyncSession
@@ -26,6 +28,7 @@ NAMES = {
     "pk": "pk_%(table_name)s",
 }
 Columns = TypeVarTuple("Columns")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 BigInt = BigInteger().with_variant(Integer(), "sqlite")
 # SQLite knows no zones; PostgreSQL's driver gives times in UTC, and takes none without a zone.
@@ -146,13 +149,50 @@ def after_commit(session: AsyncSession, action: Callable[[], None]) -> None:
     event.listen(session.sync_session, "after_commit", run, once=True)
 
 
+# SQLSTATEs of a transaction that was rolled back for the sake of another: serialization failure, deadlock.
+ROLLED_BACK = {"40001", "40P01"}
+
+
+def again_after_deadlock(
+    work: Callable[Arguments, Awaitable[Result]],
+) -> Callable[Arguments, Awaitable[Result]]:
+    """Let work that takes several locks be done once more when the database has rolled it back to end a deadlock.
+
+    The work opens its transactions itself, and what it does outside of them may be done twice.
+    """
+
+    @wraps(work)
+    async def twice(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return await work(*args, **kwargs)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in ROLLED_BACK:
+                raise
+        return await work(*args, **kwargs)
+
+    return twice
+
+
+# A request takes a connection for its guard and one for its work: it may wait a second for either, and three for the
+# database to answer. So whoever asks has an answer in five, and a queue doesn't grow behind what hangs.
+POOL_TIMEOUT = 1
+COMMAND_TIMEOUT = 3
+GOODBYE_TIMEOUT = 0.5
 POSTGRESQL_SETTINGS = {
     # Milliseconds. A statement or a lock that takes longer is answered with 503, and its connection comes back.
-    "statement_timeout": "4000",
-    "lock_timeout": "3000",
+    "statement_timeout": "2800",
+    "lock_timeout": "2500",
     "idle_in_transaction_session_timeout": "15000",
     "application_name": "backend-api",
 }
+
+
+class PostgreSQLConnection(asyncpg.Connection):
+    """A connection that is closed in half a second; SQLAlchemy would have a request wait two for a silent server."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - asyncpg's own
+        """Say goodbye, and hang up in any case. Raises TimeoutError, which SQLAlchemy expects."""
+        await super().close(timeout=GOODBYE_TIMEOUT)
 
 
 def create_engine(url: str) -> AsyncEngine:
@@ -164,10 +204,15 @@ def create_engine(url: str) -> AsyncEngine:
         address,
         pool_size=10,
         max_overflow=0,
-        pool_timeout=3,
+        pool_timeout=POOL_TIMEOUT,
         pool_use_lifo=True,
         isolation_level="AUTOCOMMIT",
-        connect_args={"timeout": 3, "command_timeout": 4.5, "server_settings": POSTGRESQL_SETTINGS},
+        connect_args={
+            "timeout": COMMAND_TIMEOUT,
+            "command_timeout": COMMAND_TIMEOUT,
+            "connection_class": PostgreSQLConnection,
+            "server_settings": POSTGRESQL_SETTINGS,
+        },
     )
     event.listen(engine.sync_engine, "checkout", refuse_dead)
     return engine

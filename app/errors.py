@@ -160,8 +160,9 @@ class Unavailable(AppError):
 
 # SQLSTATEs whose cause is what the client sent: text or numbers that a column can't hold.
 INVALID_VALUE = {"22000", "22001", "22003", "22021", "22P05"}
-# And those whose cause is the state of the server: it stops, is full, read-only, late, deadlocked, or not migrated.
-UNAVAILABLE_CLASSES = ("08", "40", "53", "57", "58", "XX")
+# And those whose cause is the state of the server: it stops, is full, read-only, late, deadlocked, not migrated, or not
+# to be signed in to by the name and password of DATABASE_URL.
+UNAVAILABLE_CLASSES = ("08", "28", "3D", "40", "53", "57", "58", "XX")
 UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55P03"}
 
 
@@ -260,7 +261,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
     if mapped.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unhandled exception", exc_info=error)
     elif isinstance(mapped, Unavailable) and mapped is not error:
-        log.warning("database unavailable", cause=type(getattr(error, "orig", error)).__name__)
+        log.warning("service unavailable", cause=cause_of(error))
     headers = mapped.headers
     if isinstance(mapped, OAuthError):
         body = OAuthProblem(
@@ -276,6 +277,11 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
         errors=mapped.errors if isinstance(mapped, InvalidFields) else UNSET,
     )
     return Response(problem, status_code=mapped.status, media_type=PROBLEM, headers=headers)
+
+
+def cause_of(error: Exception) -> str:
+    """What an operator looks an outage up by: the driver's own name for it, where it is one of the driver's."""
+    return type(error.driver_exception if isinstance(error, DBAPIError) else error).__name__
 
 
 HANDLERS: ExceptionHandlersMap = {Exception: respond, HTTPException: respond}

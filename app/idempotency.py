@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.dml import ReturningInsert
 
-from app.db import Base, Database, now
+from app.db import Base, Database, again_after_deadlock, now
 from app.errors import Conflict, InvalidField, InvalidFields
 
 LIFETIME = timedelta(hours=24)
@@ -152,6 +152,7 @@ def idempotent(handler: Handler) -> Handler:
     no more round trips than itself. What the handler raises isn't kept: the transaction, and the key, is rolled back.
     """
 
+    @again_after_deadlock
     @wraps(handler)
     async def once(*args: object, idempotency_key: str | None = None, **kwargs: Any) -> Response[Any]:  # noqa: ANN401 - whatever the handler takes
         request: Request[Any, Any, Any] = kwargs["request"]

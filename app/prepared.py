@@ -11,7 +11,8 @@ from asyncpg import IntegrityConstraintViolationError, InternalClientError, Post
 from asyncpg import InterfaceError as DriverInterfaceError
 from sqlalchemy import Dialect, Pool
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
+from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException, IntegrityError, InterfaceError
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.util import await_only
 
@@ -47,7 +48,7 @@ def send(pool: Pool, sql: str, values: Sequence[object]) -> Rows:
 
     A connection that is lost, or whose statement was broken off, isn't used again.
     """
-    connection = pool.connect()
+    connection = connect(pool)
     driver: Any = connection.driver_connection
     try:
         rows: Rows = await_only(driver.fetch(sql, *values))
@@ -55,7 +56,8 @@ def send(pool: Pool, sql: str, values: Sequence[object]) -> Rows:
         # The last is raised on a connection whose end the server has announced, but which hasn't ended yet.
         lost = driver.is_closed() or isinstance(error, InternalClientError)
         if lost:
-            connection.invalidate(error)
+            # As SQLAlchemy's own connections do it: those that are as old as this one have ended with it.
+            pool._invalidate(connection, error)  # noqa: SLF001 - for the whole pool, there is no public name
         connection.close()
         raise kind_of(error)(sql, None, error, connection_invalidated=lost) from error
     except BaseException as error:
@@ -63,6 +65,14 @@ def send(pool: Pool, sql: str, values: Sequence[object]) -> Rows:
         raise
     connection.close()
     return rows
+
+
+def connect(pool: Pool) -> PoolProxiedConnection:
+    """A connection of the pool's. Raises DBAPIError, as an engine does, and OSError."""
+    try:
+        return pool.connect()
+    except EmulatedDBAPIException as error:  # the server takes none: it is starting, or has too many
+        raise DBAPIError(None, None, error) from error
 
 
 def kind_of(error: Exception) -> type[DBAPIError]:

@@ -37,6 +37,7 @@ REPLAYED = select(
 )
 FAILURES = (SQLAlchemyError, OSError, InternalClientError)
 STATEMENT_TIMEOUT = "57014"
+SHUTDOWN_OR_STARTUP = "57P"
 
 Columns = TypeVarTuple("Columns")
 Result = TypeVar("Result")
@@ -127,7 +128,7 @@ def sqlstate(error: Exception) -> str | None:
 def is_loss(error: Exception) -> bool:
     """Whether the server is gone, and not just slow."""
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated
+        return error.connection_invalidated or (sqlstate(error) or "").startswith(SHUTDOWN_OR_STARTUP)
     return isinstance(error, (OSError, InternalClientError)) and not isinstance(error, TimeoutError)
 
 

@@ -38,6 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[SERVER] = stack.enter_context(postgresql.server())
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the tests recorded (`record_property`): the figures that the documentation gives."""
+    for report in terminalreporter.getreports("passed"):
+        if report.user_properties:
+            figures = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+            terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {figures}")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """One event loop for all tests of a process, of the kind that the service runs on."""

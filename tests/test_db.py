@@ -5,23 +5,26 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from secrets import token_hex
 
 import asyncpg
 import pytest
 from httpx import AsyncClient, Response
 from litestar import Litestar
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 
 from app import db
 from app.__main__ import migrate
 from app.db import Database, driver_url
-from app.errors import Conflict, InvalidFields, Unavailable, database_error
+from app.errors import Conflict, InvalidFields, Unavailable, cause_of, database_error
+from app.health import REVISION
 from app.main import create_app
 from app.security import ACCESS
 from app.settings import Settings
 from tests.factories import (
+    PASSWORD,
     SECRET,
     People,
     add_user,
@@ -171,6 +174,86 @@ async def test_after_a_restart_of_the_database_the_service_serves_again(
     assert {answer.status_code for answer in answers} == {200}
 
 
+@on_postgresql
+async def test_a_connection_that_the_server_refuses_is_503(database_url: str, server: asyncpg.Connection) -> None:
+    """However a statement is sent."""
+    role = f"refused_{token_hex(4)}"
+    await server.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
+    database = Database(make_url(database_url).set(username=role).render_as_string(hide_password=False))
+    try:
+        for fetch in (database.fetch, database.fetch_prepared):
+            with pytest.raises(DBAPIError) as raised:
+                await fetch(REVISION, {})
+            assert isinstance(database_error(raised.value), Unavailable)
+            assert cause_of(raised.value) == "TooManyConnectionsError"
+    finally:
+        await database.close()
+        await server.execute(f"DROP ROLE {role}")
+
+
+# Deadlocks ------------------------------------------------------------------------------------------------------------
+
+# A sequence counts on although the transaction is rolled back.
+DEADLOCKED = """
+CREATE SEQUENCE attempts;
+CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('attempts') <= {times} THEN RAISE 'canary' USING ERRCODE = '{state}'; END IF;
+    RETURN coalesce(NEW, OLD);
+END $$;
+CREATE TRIGGER deadlock_items BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION deadlock();
+CREATE TRIGGER deadlock_users BEFORE UPDATE OR DELETE ON users FOR EACH ROW EXECUTE FUNCTION deadlock();
+CREATE TRIGGER deadlock_sessions BEFORE INSERT OR DELETE ON sessions FOR EACH ROW EXECUTE FUNCTION deadlock();
+"""
+PASSWORDS = {"current_password": PASSWORD, "new_password": "another correct horse"}
+
+
+@pytest.fixture
+async def deadlocked_app(empty_postgresql_url: str) -> AsyncIterator[Callable[[int, str], Awaitable[AsyncClient]]]:
+    """Makes a user of an application whose next statements the database ends so many times."""
+    await asyncio.to_thread(migrate, empty_postgresql_url)
+    app = create_app(Settings(secret_key=SECRET, database_url=empty_postgresql_url, jobs_in_process=False))
+    async with connect_to(app) as client, asyncpg.create_pool(empty_postgresql_url, min_size=0) as pool:
+
+        async def sign_in(times: int, state: str) -> AsyncClient:
+            alice = await People(app, client).sign_in("alice")
+            await pool.execute(DEADLOCKED.format(times=times, state=state))
+            return alice
+
+        yield sign_in
+
+
+@pytest.mark.parametrize("state", ["40P01", "40001"])
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [
+        (lambda alice: alice.post("/items/", json={"title": "a"}, headers={"Idempotency-Key": "a"}), 201),
+        (lambda alice: alice.post("/items/", json={"title": "a"}), 201),
+        (lambda alice: alice.delete("/users/me"), 204),
+        (lambda alice: alice.patch("/users/me", json={"username": "bob"}), 200),
+        (lambda alice: alice.put("/users/me/password", json=PASSWORDS), 204),
+        (lambda alice: log_in(alice, "alice"), 200),
+    ],
+    ids=["key", "item", "account", "name", "password", "login"],
+)
+async def test_what_a_deadlock_has_ended_is_done_once_more(
+    deadlocked_app: Callable[[int, str], Awaitable[AsyncClient]],
+    send: Callable[[AsyncClient], Awaitable[Response]],
+    state: str,
+    status: int,
+) -> None:
+    """The client knows nothing of it."""
+    alice = await deadlocked_app(1, state)
+    assert (await send(alice)).status_code == status
+
+
+async def test_what_deadlocks_twice_is_503(deadlocked_app: Callable[[int, str], Awaitable[AsyncClient]]) -> None:
+    """With Retry-After, and nothing is written."""
+    alice = await deadlocked_app(2, "40P01")
+    assert_problem(await create_item(alice), 503, AWAY)
+    assert (await alice.get("/items/")).json() == []
+    assert (await create_item(alice)).status_code == 201
+
+
 # Waiting --------------------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +329,10 @@ async def error_of(app: Litestar, statement: str, **parameters: object) -> Excep
     ("state", "meaning"),
     [
         *((state, InvalidFields) for state in ("22000", "22001", "22003", "22021", "22P05")),
-        *((state, Unavailable) for state in ("08006", "25006", "25P03", "40001", "40P01", "42P01", "53100", "53300")),
+        *(
+            (state, Unavailable)
+            for state in ("08006", "28P01", "3D000", "25006", "25P03", "40001", "40P01", "42P01", "53100", "53300")
+        ),
         *((state, Unavailable) for state in ("55P03", "57014", "57P01", "57P03", "58030", "XX000")),
         ("23503", Conflict),
         *((state, None) for state in ("23502", "23505", "23514", "42703", "42601", "P0001")),
@@ -257,6 +343,14 @@ async def test_what_an_error_of_postgresql_means(app: Litestar, state: str, mean
     error = await error_of(app, f"DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = '{state}'; END $$")
     mapped = database_error(error)
     assert type(mapped) is (meaning or type(None))
+
+
+@on_postgresql
+async def test_the_log_names_an_outage_as_the_driver_does(app: Litestar) -> None:
+    """A full disk is to be told from a time-out; a wait for a connection is no driver's error."""
+    error = await error_of(app, "DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = '53100'; END $$")
+    assert cause_of(error) == "DiskFullError"
+    assert cause_of(ConnectionRefusedError()) == "ConnectionRefusedError"
 
 
 @on_sqlite

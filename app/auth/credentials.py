@@ -6,6 +6,7 @@ from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
 from app.auth.service import end_sessions
+from app.db import again_after_deadlock
 from app.errors import BadRequest
 from app.jobs import enqueue
 from app.limits import Client
@@ -73,6 +74,7 @@ class CredentialService:
             raise InvalidResetToken
         return claims.user_id
 
+    @again_after_deadlock
     async def _set(self, user_id: int, old_hash: str, new: str, *, keep_session: int) -> bool:
         """Replace that very hash: of two at once, one finds it there still."""
         hashed = await self.passwords.hash(new)

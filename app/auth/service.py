@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.models import LoginSession
 from app.auth.schemas import Token
-from app.db import Database, now
+from app.db import Database, again_after_deadlock, now
 from app.errors import OAuthError, TooManyRequests
 from app.limits import Client, Limits
 from app.logs import security_event
@@ -127,6 +127,7 @@ class AuthService:
             await session.execute(update(User).where(unchanged).values(hashed_password=hashed))
         return hashed
 
+    @again_after_deadlock
     async def open_session(self, user_id: int, client: Client, *, hashed_password: str | None = None) -> Token:
         """A new session and its tokens; the oldest session goes when there are too many.
 
@@ -177,6 +178,7 @@ class AuthService:
             refresh_token=self.tokens.issue(REFRESH, user_id, rest, sid=session_id, gen=generation),
         )
 
+    @again_after_deadlock
     async def refresh(self, refresh_token: str, client: Client) -> Token:
         """The next pair of tokens. Raises InvalidRefreshToken; a token that was spent before ends its session."""
         try:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db import Database
+from app.db import Database, again_after_deadlock
 from app.errors import BadRequest, Conflict, Forbidden, InvalidField, InvalidFields, NotFound, is_duplicate
 from app.jobs import enqueue
 from app.limits import Client, Limits
@@ -151,6 +151,7 @@ class UserService:
         """One page of all accounts."""
         return await LISTING.page(self.database, query)
 
+    @again_after_deadlock
     async def update(self, caller: Caller, data: UserUpdate) -> User:
         """Change the caller's name or address.
 
@@ -187,6 +188,7 @@ class UserService:
             raise WrongPassword
         return user
 
+    @again_after_deadlock
     async def set_rights(self, user_id: int, data: RightsUpdate, *, by: Caller) -> User:
         """Disable, enable, promote or demote. Raises UserNotFound and LastSuperuser."""
         async with self.database.transaction() as session:
@@ -200,6 +202,7 @@ class UserService:
             by.note("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
         return user
 
+    @again_after_deadlock
     async def delete(self, user_id: int, *, by: Caller) -> None:
         """Delete an account with all that belongs to it. Raises UserNotFound and LastSuperuser."""
         async with self.database.transaction() as session:

@@ -4,43 +4,44 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from socket import create_server
+from tempfile import TemporaryDirectory
 
+import asyncpg
 import pytest
 from httpx import AsyncClient
 
 from tests.factories import PASSWORD, SECRET, log_in, register
+from tests.postgresql import Server, durable_server, hot_standby
 from tests.programs import service
-from tests.scale.replication import Server, primary_and_standby
 
 pytestmark = pytest.mark.scale
 
 AFTER_WRITE_SECONDS = 5
 LAG_SECONDS = 3  # what is left of it for a standby to lag
 SLACK_SECONDS = 5  # for a machine that is busy with other things
+Figures = dict[str, float]
+
+# Not in TMPDIR, which may be closed to the user that the servers run as.
+FOLDER = {"prefix": "postgresql-", "dir": "/tmp"}
 READS = "SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'items'"
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[Server, Server]]:
-    """A primary and its standby, which the tests of this file use one after the other."""
-    with primary_and_standby() as both:
-        yield both
+def primary() -> Iterator[Server]:
+    """Where all writes go, for the tests of this file."""
+    with TemporaryDirectory(**FOLDER) as folder, durable_server(folder) as server:
+        yield server
 
 
-@pytest.fixture
-def primary(servers: tuple[Server, Server]) -> Server:
-    """Where all writes go."""
-    return servers[0]
-
-
-@pytest.fixture
-def standby(servers: tuple[Server, Server]) -> Server:
+@pytest.fixture(scope="module")
+def standby(primary: Server) -> Iterator[Server]:
     """Where reads go."""
-    return servers[1]
+    with TemporaryDirectory(**FOLDER) as folder, hot_standby(folder, primary) as server:
+        yield server
 
 
 @pytest.fixture
@@ -58,6 +59,25 @@ async def address(primary: Server, standby: Server, tmp_path: Path) -> AsyncIter
     }
     with service(tmp_path, port, **variables):
         yield f"http://127.0.0.1:{port}"
+
+
+async def execute(server: Server, statement: str) -> str | int | None:
+    """The first value of a statement's rows."""
+    connection = await asyncpg.connect(server.url)
+    try:
+        value: str | int | None = await connection.fetchval(statement)
+        return value
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Iterator[Figures]:
+    """What a test has measured, shown at the end."""
+    measured: Figures = {}
+    yield measured
+    for name, value in measured.items():
+        record_property(name, round(value, 2))
 
 
 @asynccontextmanager
@@ -92,14 +112,14 @@ async def wait_until_ready(client: AsyncClient, *, ready: bool, within: float) -
 async def reads_of(server: Server) -> int:
     """How often items were read from a server so far."""
     await asyncio.sleep(1.5)  # a backend reports its counts once a second
-    value = await server.execute(READS)
+    value = await execute(server, READS)
     return int(value or 0)
 
 
 async def delay_replay(standby: Server, seconds: int) -> None:
     """Have the standby replay each commit so much later than it could."""
-    await standby.execute(f"ALTER SYSTEM SET recovery_min_apply_delay = '{seconds}s'")
-    await standby.execute("SELECT pg_reload_conf()")
+    await execute(standby, f"ALTER SYSTEM SET recovery_min_apply_delay = '{seconds}s'")
+    await execute(standby, "SELECT pg_reload_conf()")
 
 
 class Clients:
@@ -133,7 +153,7 @@ class Clients:
         """Create items, and read each at once, and again a random time later."""
         while time.monotonic() < until:
             item_id = await self.create(client)
-            for pause in (0, random.uniform(0, 2 * AFTER_WRITE_SECONDS)):
+            for pause in (0, random.uniform(0, 2 * AFTER_WRITE_SECONDS)):  # noqa: S311 - no secret
                 await asyncio.sleep(pause)
                 for path in (f"/items/{item_id}", "/items/?limit=100", "/items/?limit=100&q=umbrella&count=true"):
                     self.seen["own reads"] += 1
@@ -152,7 +172,9 @@ class Clients:
         return {name for name in self.seen if name.startswith(("GET", "POST"))}
 
 
-async def test_with_a_late_standby_every_client_reads_its_own_writes(address: str, standby: Server) -> None:
+async def test_with_a_late_standby_every_client_reads_its_own_writes(
+    address: str, standby: Server, figures: Figures
+) -> None:
     """Whichever worker answers: at once, and later, when the session is back on the standby.
 
     Others may see them late, for that is what a standby is, but never later than the bound.
@@ -167,7 +189,7 @@ async def test_with_a_late_standby_every_client_reads_its_own_writes(address: st
         )
         arrived = await reads_of(standby) - before
     await delay_replay(standby, 0)
-    print(dict(clients.seen), "read on the standby:", arrived)
+    figures |= dict(clients.seen) | {"read on the standby": arrived}
     assert clients.statuses() == {"GET 200", "POST 201"}
     assert clients.seen["own writes missed"] == 0
     assert clients.seen["own reads"] > 100
@@ -176,7 +198,9 @@ async def test_with_a_late_standby_every_client_reads_its_own_writes(address: st
     assert arrived > 100
 
 
-async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(address: str, standby: Server) -> None:
+async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
+    address: str, standby: Server, figures: Figures
+) -> None:
     """Within the bound, so that nobody reads what is older; and no client is told."""
     clients = Clients()
     async with sessions(address, 4) as (idle, other, *writers):
@@ -189,21 +213,21 @@ async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(address: s
             )
         ]
         await asyncio.sleep(AFTER_WRITE_SECONDS)
-        await standby.execute("SELECT pg_wal_replay_pause()")
+        await execute(standby, "SELECT pg_wal_replay_pause()")
         left = await wait_until_ready(idle, ready=False, within=LAG_SECONDS + SLACK_SECONDS)
         before = await reads_of(standby)
         assert await reads_of(standby) == before
-        await standby.execute("SELECT pg_wal_replay_resume()")
+        await execute(standby, "SELECT pg_wal_replay_resume()")
         back = await wait_until_ready(idle, ready=True, within=SLACK_SECONDS)
         await asyncio.gather(*load)
         assert await reads_of(standby) > before
-    print(dict(clients.seen), f"left out after {left:.2f} s, taken back after {back:.2f} s")
+    figures |= dict(clients.seen) | {"left out after s": left, "taken back after s": back}
     assert clients.statuses() == {"GET 200", "POST 201"}
     assert clients.seen["own writes missed"] == 0
     assert clients.seen["seen too late"] == 0
 
 
-async def test_a_standby_that_dies_is_left_out_and_taken_back(address: str, standby: Server) -> None:
+async def test_a_standby_that_dies_is_left_out_and_taken_back(address: str, standby: Server, figures: Figures) -> None:
     """What it was about to answer, the primary answers."""
     clients = Clients()
     async with sessions(address, 6) as (idle, *others):
@@ -212,12 +236,12 @@ async def test_a_standby_that_dies_is_left_out_and_taken_back(address: str, stan
         await asyncio.sleep(AFTER_WRITE_SECONDS)
         load = [asyncio.create_task(clients.look_on(client, time.monotonic() + 12)) for client in others]
         await asyncio.sleep(1)
-        await asyncio.to_thread(standby.kill)
+        await asyncio.to_thread(standby.stop, "immediate")
         left = await wait_until_ready(idle, ready=False, within=LAG_SECONDS + SLACK_SECONDS)
         await asyncio.to_thread(standby.start)
         back = await wait_until_ready(idle, ready=True, within=SLACK_SECONDS)
         await asyncio.gather(*load)
         assert await reads_of(standby) > 0
-    print(dict(clients.seen), f"left out after {left:.2f} s, taken back after {back:.2f} s")
+    figures |= dict(clients.seen) | {"left out after s": left, "taken back after s": back}
     assert clients.statuses() == {"GET 200", "POST 201"}
     assert clients.seen["seen too late"] == 0
