@@ -23,24 +23,27 @@ pytestmark = pytest.mark.scale
 AFTER_WRITE_SECONDS = 5
 LAG_SECONDS = 3  # what is left of it for a standby to lag
 SLACK_SECONDS = 5  # for a machine that is busy with other things
-Figures = dict[str, float]
+Record = Callable[[str, object], None]
 
-# Not in TMPDIR, which may be closed to the user that the servers run as.
-FOLDER = {"prefix": "postgresql-", "dir": "/tmp"}
 READS = "SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'items'"
+
+
+def folder_of_server() -> TemporaryDirectory[str]:
+    """Not in TMPDIR, which may be closed to the user that the server runs as."""
+    return TemporaryDirectory(prefix="postgresql-", dir="/tmp")
 
 
 @pytest.fixture(scope="module")
 def primary() -> Iterator[Server]:
     """Where all writes go, for the tests of this file."""
-    with TemporaryDirectory(**FOLDER) as folder, durable_server(folder) as server:
+    with folder_of_server() as folder, durable_server(folder) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def standby(primary: Server) -> Iterator[Server]:
     """Where reads go."""
-    with TemporaryDirectory(**FOLDER) as folder, hot_standby(folder, primary) as server:
+    with folder_of_server() as folder, hot_standby(folder, primary) as server:
         yield server
 
 
@@ -69,15 +72,6 @@ async def execute(server: Server, statement: str) -> str | int | None:
         return value
     finally:
         await connection.close()
-
-
-@pytest.fixture
-def figures(record_property: Callable[[str, object], None]) -> Iterator[Figures]:
-    """What a test has measured, shown at the end."""
-    measured: Figures = {}
-    yield measured
-    for name, value in measured.items():
-        record_property(name, round(value, 2))
 
 
 @asynccontextmanager
@@ -167,13 +161,18 @@ class Clients:
             self.seen["seen late"] += found < newest
             self.seen["seen too late"] += found < bound
 
+    def report(self, record: Record, **figures: float) -> None:
+        """Have what was seen and measured shown at the end."""
+        for name, value in {**self.seen, **figures}.items():
+            record(name, round(value, 2))
+
     def statuses(self) -> set[str]:
         """Which kinds of answers there were."""
         return {name for name in self.seen if name.startswith(("GET", "POST"))}
 
 
 async def test_with_a_late_standby_every_client_reads_its_own_writes(
-    address: str, standby: Server, figures: Figures
+    address: str, standby: Server, record_property: Record
 ) -> None:
     """Whichever worker answers: at once, and later, when the session is back on the standby.
 
@@ -189,7 +188,7 @@ async def test_with_a_late_standby_every_client_reads_its_own_writes(
         )
         arrived = await reads_of(standby) - before
     await delay_replay(standby, 0)
-    figures |= dict(clients.seen) | {"read on the standby": arrived}
+    clients.report(record_property, arrived=arrived)
     assert clients.statuses() == {"GET 200", "POST 201"}
     assert clients.seen["own writes missed"] == 0
     assert clients.seen["own reads"] > 100
@@ -199,7 +198,7 @@ async def test_with_a_late_standby_every_client_reads_its_own_writes(
 
 
 async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
-    address: str, standby: Server, figures: Figures
+    address: str, standby: Server, record_property: Record
 ) -> None:
     """Within the bound, so that nobody reads what is older; and no client is told."""
     clients = Clients()
@@ -221,13 +220,15 @@ async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
         back = await wait_until_ready(idle, ready=True, within=SLACK_SECONDS)
         await asyncio.gather(*load)
         assert await reads_of(standby) > before
-    figures |= dict(clients.seen) | {"left out after s": left, "taken back after s": back}
+    clients.report(record_property, left_seconds=left, back_seconds=back)
     assert clients.statuses() == {"GET 200", "POST 201"}
     assert clients.seen["own writes missed"] == 0
     assert clients.seen["seen too late"] == 0
 
 
-async def test_a_standby_that_dies_is_left_out_and_taken_back(address: str, standby: Server, figures: Figures) -> None:
+async def test_a_standby_that_dies_is_left_out_and_taken_back(
+    address: str, standby: Server, record_property: Record
+) -> None:
     """What it was about to answer, the primary answers."""
     clients = Clients()
     async with sessions(address, 6) as (idle, *others):
@@ -242,6 +243,6 @@ async def test_a_standby_that_dies_is_left_out_and_taken_back(address: str, stan
         back = await wait_until_ready(idle, ready=True, within=SLACK_SECONDS)
         await asyncio.gather(*load)
         assert await reads_of(standby) > 0
-    figures |= dict(clients.seen) | {"left out after s": left, "taken back after s": back}
+    clients.report(record_property, left_seconds=left, back_seconds=back)
     assert clients.statuses() == {"GET 200", "POST 201"}
     assert clients.seen["seen too late"] == 0
