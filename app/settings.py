@@ -194,7 +194,7 @@ def check_database_url(url: str) -> None:
 
 def check_replicas(primary: str, urls: tuple[str, ...]) -> None:
     """Refuse replicas of anything but PostgreSQL; the message doesn't repeat a URL, which may hold a password."""
-    if not all(is_postgresql(url) for url in (primary, *urls) if urls):
+    if urls and not all(is_postgresql(url) for url in (primary, *urls)):
         raise SettingsError("DATABASE_REPLICA_URLS must be postgresql://user:password@host/name, as DATABASE_URL then")
 
 
