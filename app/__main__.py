@@ -1,5 +1,6 @@
 """Starts the service: `python -m app`, or with `--reload` again whenever its code changes."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Generator
@@ -12,8 +13,11 @@ from alembic.config import Config
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server.mp import MPServer
 
+from app import logs
+from app.db import Database
+from app.drain import DrainingServer
+from app.health import report_connections
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
 ROOT = Path(__file__).parent.parent
@@ -27,11 +31,13 @@ def serve(*, reload: bool = False) -> None:
         settings = Settings.load()
     except SettingsError as error:
         sys.exit(f"Configuration error: {error}")
-    with metrics_directory(settings):
+    with metrics_directory(settings), drain_file(settings) as file:
         migrate(settings.database_url)
+        if settings.on_postgresql and not settings.database_pooler:
+            asyncio.run(check_connections(settings))
         docs = f"{settings.url}/docs"
         print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
-        server(settings, reload=reload).serve()
+        server(settings, file, reload=reload).serve()
 
 
 @contextmanager
@@ -48,6 +54,26 @@ def metrics_directory(settings: Settings) -> Generator[None]:
         yield
 
 
+@contextmanager
+def drain_file(settings: Settings) -> Generator[Path]:
+    """Name the file by which this process tells its workers that they are about to stop."""
+    with TemporaryDirectory(prefix="drain-") as directory:
+        file = Path(directory) / "draining"
+        if settings.drain_seconds:
+            os.environ["DRAIN_FILE"] = str(file)
+        yield file
+
+
+async def check_connections(settings: Settings) -> None:
+    """Tell the operator once, and not in every worker, that the server may run out of connections."""
+    logs.configure(settings.log_level, production=settings.production)
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        await report_connections(database, settings.database_pool_size)
+    finally:
+        await database.close()
+
+
 def migrate(url: str) -> None:
     """Bring the database up to the newest revision; safe when several processes do it at once."""
     config = Config(ROOT / "alembic.ini")
@@ -55,10 +81,12 @@ def migrate(url: str) -> None:
     command.upgrade(config, "head")
 
 
-def server(settings: Settings, *, reload: bool) -> MPServer:
+def server(settings: Settings, file: Path, *, reload: bool) -> DrainingServer:
     """Granian: it closes connections whose headers don't come, and replaces a killed worker (docs/decisions/0004)."""
-    return MPServer(
+    return DrainingServer(
         "app.main:app",
+        drain_file=file,
+        drain_seconds=0 if reload else settings.drain_seconds,
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,

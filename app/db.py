@@ -60,11 +60,12 @@ class Timestamps:
 class Database:
     """One engine and its pool; reads run in AUTOCOMMIT, writes in one transaction each."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pool_size: int = 20, pooler: bool = False) -> None:
+        """`pool_size` connections at most, to PostgreSQL itself or to a `pooler` before it (DATABASE_POOLER)."""
         # A read then costs one round trip instead of three (BEGIN, SELECT, ROLLBACK), and a connection needs nothing
         # set and reset for it.
-        self.engine = create_engine(url)
-        self.transactional = transactional(self.engine)
+        self.engine = create_engine(url, pool_size=pool_size, pooler=pooler)
+        self.transactional = transactional(self.engine, pooler=pooler)
         self.prepared: dict[Statement, Prepared | None] = {}
 
     async def read(self) -> AsyncGenerator[AsyncSession]:
@@ -183,7 +184,16 @@ POSTGRESQL_SETTINGS = {
     "statement_timeout": "2800",
     "lock_timeout": "2500",
     "idle_in_transaction_session_timeout": "15000",
-    "application_name": "backend-api",
+}
+NAME = {"application_name": "backend-api"}
+
+
+# A pooler gives each transaction any connection of the server's: what one of them prepares, the next doesn't find.
+# Without a name and without caches, the driver sends a statement whole each time that it is executed.
+UNPREPARED: dict[str, Any] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
 }
 
 
@@ -195,36 +205,54 @@ class PostgreSQLConnection(asyncpg.Connection):
         await super().close(timeout=GOODBYE_TIMEOUT)
 
 
-def create_engine(url: str) -> AsyncEngine:
+def driver_options(*, pooler: bool) -> dict[str, Any]:
+    """What a connection starts with; poolers refuse all settings but the name."""
+    options = {
+        "timeout": COMMAND_TIMEOUT,
+        "command_timeout": COMMAND_TIMEOUT,
+        "connection_class": PostgreSQLConnection,
+        "server_settings": NAME if pooler else POSTGRESQL_SETTINGS | NAME,
+    }
+    return options | UNPREPARED if pooler else options
+
+
+def create_engine(url: str, *, pool_size: int, pooler: bool) -> AsyncEngine:
     """The engine of the service, with a time-out on everything that could wait for ever."""
     address = driver_url(url)
     if address.get_backend_name() == "sqlite":
         return sqlite_engine(address, busy_timeout_ms=5000)
     engine = create_async_engine(
         address,
-        pool_size=10,
+        pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,
         pool_use_lifo=True,
         isolation_level="AUTOCOMMIT",
-        connect_args={
-            "timeout": COMMAND_TIMEOUT,
-            "command_timeout": COMMAND_TIMEOUT,
-            "connection_class": PostgreSQLConnection,
-            "server_settings": POSTGRESQL_SETTINGS,
-        },
+        connect_args=driver_options(pooler=pooler),
     )
     event.listen(engine.sync_engine, "checkout", refuse_dead)
     return engine
 
 
-def transactional(engine: AsyncEngine) -> AsyncEngine:
+def transactional(engine: AsyncEngine, *, pooler: bool = False) -> AsyncEngine:
     """The same engine, on the same pool, with transactions; on SQLite they take the write lock when they begin."""
     if engine.dialect.name == "postgresql":
-        return engine.execution_options(isolation_level="READ COMMITTED")
+        transactions = engine.execution_options(isolation_level="READ COMMITTED")
+        if pooler:
+            event.listen(transactions.sync_engine, "begin", set_time_outs)
+        return transactions
     writer = engine.execution_options()
     event.listen(writer.sync_engine, "begin", begin_immediate)
     return writer
+
+
+def set_time_outs(connection: Connection) -> None:
+    """Set for this transaction what a pooler doesn't let a connection start with.
+
+    A statement outside of transactions has the driver's own time-out, which cancels it on the server.
+    """
+    settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in POSTGRESQL_SETTINGS.items())
+    connection.exec_driver_sql(f"SELECT {settings}")
 
 
 def begin_immediate(connection: Connection) -> None:

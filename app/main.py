@@ -36,7 +36,7 @@ from app.mail import Postman, create_mailer
 from app.metrics import Metrics, read_metrics
 from app.paging import Cursors
 from app.policy import PasswordPolicy
-from app.replicas import Replicas
+from app.replicas import Replicas, Standby
 from app.requests import StrictRequest, learn_query_parameters, strict
 from app.security import Passwords, Tokens
 from app.settings import Settings, SettingsError
@@ -54,8 +54,9 @@ MAX_BODY_BYTES = 1024 * 1024
 def create_app(settings: Settings) -> Litestar:
     """An application of its own: its engine, its pool and its queue of hashes are nobody else's."""
     logs.configure(settings.log_level, production=settings.production)
-    database = Database(settings.database_url)
-    replicas = Replicas(database, settings.database_replica_urls, primary_seconds=settings.read_from_primary_seconds)
+    database = Database(settings.database_url, pool_size=settings.worker_pool_size, pooler=settings.database_pooler)
+    standbys = [Standby(url, database, pool_size=settings.worker_pool_size) for url in settings.database_replica_urls]
+    replicas = Replicas(database, standbys, primary_seconds=settings.read_from_primary_seconds)
     tokens = Tokens(
         secret=settings.secret_key,
         algorithm=settings.algorithm,
@@ -113,6 +114,7 @@ def create_app(settings: Settings) -> Litestar:
                 "tokens": tokens,
                 "cursors": Cursors(settings.secret_key, settings.secret_key_previous),
                 "trusted_proxies": trusted_proxies(settings),
+                "drain_file": settings.drain_file,
             }
         ),
         on_app_init=[create_guard(settings.secret_key, settings.algorithm).on_app_init],

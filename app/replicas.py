@@ -50,8 +50,9 @@ log = structlog.stdlib.get_logger("replicas")
 class Standby(Database):
     """A hot standby; what it fails to read is read from the primary, and nobody notices."""
 
-    def __init__(self, url: str, primary: Database) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, primary: Database, *, pool_size: int) -> None:
+        """`pool_size` is as Database has it, beside the primary's pool."""
+        super().__init__(url, pool_size=pool_size)
         self.primary = primary
         self.name = self.engine.url.render_as_string(hide_password=True)
         self.complete_until = -float("inf")
@@ -135,10 +136,10 @@ def is_loss(error: Exception) -> bool:
 class Replicas:
     """The standbys of one primary, of which those are asked that have replayed enough."""
 
-    def __init__(self, primary: Database, urls: Sequence[str], *, primary_seconds: int) -> None:
+    def __init__(self, primary: Database, standbys: Sequence[Standby], *, primary_seconds: int) -> None:
         """A session reads from the primary for `primary_seconds` after it has written."""
         self.primary = primary
-        self.standbys = [Standby(url, primary) for url in urls]
+        self.standbys = standbys
         self.after_write = timedelta(seconds=primary_seconds)
         self.lag_seconds = primary_seconds - MARGIN_SECONDS
         self.progress: deque[tuple[float, int]] = deque(maxlen=int(self.lag_seconds / LOOK_EVERY_SECONDS) + 1)

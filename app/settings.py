@@ -22,6 +22,8 @@ DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
 KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
 FEWEST_CHARACTERS = 10
+# One for a request and one for a job.
+FEWEST_CONNECTIONS = 2
 LISTS = ("CORS_ORIGINS", "DATABASE_REPLICA_URLS", "TRUSTED_PROXIES")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -37,6 +39,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     secret_key: str
     database_url: str = DEFAULT_DATABASE_URL
+    database_pool_size: Positive = 20
+    """Connections of all workers together."""
+    database_pooler: bool = False
     database_replica_urls: tuple[str, ...] = ()
     read_from_primary_seconds: Annotated[int, Meta(ge=4, le=3600)] = 5
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
@@ -49,6 +54,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     host: str = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
+    drain_file: str = ""
+    """A file that is there once this instance is about to stop; `python -m app` names it for its workers."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     cors_origins: tuple[str, ...] = ()
     public_url: str = ""
@@ -69,6 +77,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             check_secret(self.secret_key_previous, self.algorithm, production=False)
         check_origins(self.cors_origins, production=self.production)
         check_database_url(self.database_url)
+        if self.on_postgresql and self.worker_pool_size < FEWEST_CONNECTIONS:
+            raise SettingsError(f"DATABASE_POOL_SIZE must be at least {FEWEST_CONNECTIONS} for each of the WORKERS")
         check_replicas(self.database_url, self.database_replica_urls)
         check_networks(self.trusted_proxies)
         check_rate_limit_storage(self.rate_limit_storage)
@@ -82,6 +92,16 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def production(self) -> bool:
         """Whether the strict rules of a public service apply."""
         return self.environment == "production"
+
+    @property
+    def on_postgresql(self) -> bool:
+        """Whether the database is a server, which has a limit of connections."""
+        return self.database_url.startswith("postgres")
+
+    @property
+    def worker_pool_size(self) -> int:
+        """How many connections each worker may open, so that all of them together stay within DATABASE_POOL_SIZE."""
+        return self.database_pool_size // self.workers
 
     @property
     def least_password_length(self) -> int:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import SchemaItem
 
 import app.main  # noqa: F401 - imports every model, and with it puts its table into the metadata
-from app.db import Base, driver_url, sqlite_engine, transactional
+from app.db import UNPREPARED, Base, driver_url, sqlite_engine, transactional
 from app.settings import SettingsError, database_url
 
 # Any number that no other program takes on the same server.
@@ -58,7 +58,7 @@ def create_engine(url: str) -> tuple[AsyncEngine, AsyncEngine]:
     if address.get_backend_name() == "sqlite":
         engine = sqlite_engine(address, busy_timeout_ms=SQLITE_WAIT_MS)
         return engine, transactional(engine)
-    engine = create_async_engine(address, poolclass=pool.NullPool, connect_args={"timeout": 10})
+    engine = create_async_engine(address, poolclass=pool.NullPool, connect_args={"timeout": 10, **UNPREPARED})
     return engine, engine
 
 

@@ -22,7 +22,18 @@ from app.db import Base
 from app.main import create_app
 from app.settings import Settings
 from tests import postgresql
-from tests.factories import SECRET, People, Statements, connect_to
+from tests.factories import SECRET, Gateway, People, Statements, connect_to
+from tests.programs import POOLED
+from tests.through import (  # noqa: F401 - pytest finds its hooks and fixtures here
+    _pooled,
+    gateway,
+    instances,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+    start,
+)
 
 SERVER = "TEST_DATABASE_URL"
 
@@ -36,14 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever ends the tests by SIGTERM ends the server with them, as by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ[SERVER] = stack.enter_context(postgresql.server())
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what the tests recorded (`record_property`): the figures that the documentation gives."""
-    for report in terminalreporter.getreports("passed"):
-        if report.user_properties:
-            figures = ", ".join(f"{name} {value}" for name, value in report.user_properties)
-            terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {figures}")
+    start(config, stack, os.environ[SERVER])
 
 
 @pytest.fixture(scope="session")
@@ -149,8 +153,10 @@ async def drop_database(server: asyncpg.Connection, name: str) -> None:
 
 
 def database_address(name: str) -> str:
-    """The URL of one database of the tests' server."""
-    return make_url(os.environ[SERVER]).set(database=name).render_as_string(hide_password=False)
+    """The URL of one database of the tests' server, through PgBouncer when the tests go through it."""
+    return (
+        make_url(os.environ.get(POOLED) or os.environ[SERVER]).set(database=name).render_as_string(hide_password=False)
+    )
 
 
 # Applications ---------------------------------------------------------------------------------------------------------
@@ -165,9 +171,11 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings) -> Litestar:
+def app(settings: Settings, gateway: Gateway | None) -> Litestar:
     """An application of the test's own; it runs while `client` is there."""
-    return create_app(settings)
+    app = create_app(settings)
+    app.state["gateway"] = gateway
+    return app
 
 
 @pytest.fixture

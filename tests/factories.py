@@ -6,7 +6,7 @@ from functools import cache
 from typing import Self
 
 import pytest
-from httpx import ASGITransport, AsyncClient, Response
+from httpx import ASGITransport, AsyncClient, AsyncHTTPTransport, Request, Response
 from litestar import Litestar
 from litestar.di import Provide
 from sqlalchemy import Connection, Engine, event
@@ -34,10 +34,26 @@ async def connect_to(app: Litestar) -> AsyncIterator[AsyncClient]:
 
 
 def client_of(app: Litestar, **headers: str) -> AsyncClient:
-    """One more client of an application that runs."""
+    """One more client of an application that runs, or of the instances that run in its stead."""
     # The two libraries spell ASGI's types differently.
-    transport = ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
-    return AsyncClient(transport=transport, base_url="http://test", headers=headers)
+    own = ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    return AsyncClient(transport=app.state.get("gateway") or own, base_url="http://test", headers=headers)
+
+
+class Gateway(AsyncHTTPTransport):
+    """The way to a server on this machine, whatever host a request names."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.port = port
+
+    async def handle_async_request(self, request: Request) -> Response:
+        """Send the request there, with the Host header as it is."""
+        request.url = request.url.copy_with(host="127.0.0.1", port=self.port)
+        return await super().handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Stay open for the next client."""
 
 
 def token_of(client: AsyncClient) -> str:
@@ -128,7 +144,8 @@ class Statements(list[str]):
         send = database.send
 
         def before_execute(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
-            if statement != "BEGIN IMMEDIATE":  # SQLite's, which the event below tells.
+            # SQLite's, which the event below tells; and what a pooler makes part of each BEGIN.
+            if statement != "BEGIN IMMEDIATE" and not statement.startswith("SELECT set_config("):
                 statements.append(statement)
 
         def note(name: str) -> Callable[[Connection], None]:

@@ -15,6 +15,8 @@ import msgspec
 from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
+# Where PgBouncer is, when the tests go through it.
+POOLED = "TEST_POOLED_URL"
 LONGEST_SECONDS = 60
 STOP_SECONDS = 15
 
@@ -23,7 +25,8 @@ def environment(**variables: str) -> dict[str, str]:
     """The environment of these tests with no setting of the service in it but these."""
     known = {field.encode_name for field in msgspec.structs.fields(Settings)}
     inherited = {name: value for name, value in os.environ.items() if name not in known}
-    return inherited | {"PYTHONPATH": str(ROOT)} | variables
+    pooler = {"DATABASE_POOLER": "true"} if os.environ.get(POOLED) else {}
+    return inherited | {"PYTHONPATH": str(ROOT)} | pooler | variables
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -95,7 +95,7 @@ async def test_a_commit_that_fails_is_an_error_and_leaves_nothing(
     async with connect_to(app) as client:
         alice = await People(app, client).sign_in("alice")
         await execute(app, *FAILING_COMMIT[database_of(app).engine.dialect.name])
-        for _ in range(12):  # more often than the pool has connections
+        for _ in range(22):  # more often than the pool has connections
             assert_problem(await write(alice), 409 if is_sqlite(app) else 503)
         for table in ("users", "items"):
             await execute(app, f"DROP TRIGGER break_{table}" + ("" if is_sqlite(app) else f" ON {table}"))
@@ -297,7 +297,7 @@ async def test_when_all_connections_are_taken_the_answer_is_503(app: Litestar, c
     """A request doesn't wait for one for ever; readiness says so, too."""
     await add_user(app, "alice")
     engine = database_of(app).engine
-    connections = [await engine.connect() for _ in range(15 if is_sqlite(app) else 10)]
+    connections = [await engine.connect() for _ in range(15 if is_sqlite(app) else 20)]
     assert_problem(await log_in(client, "alice"), 503, AWAY)
     assert_problem(await client.get("/health/ready"), 503, "The database does not answer")
     for connection in connections:
@@ -308,7 +308,7 @@ async def test_when_all_connections_are_taken_the_answer_is_503(app: Litestar, c
 async def test_many_requests_at_once_share_the_connections(people: People) -> None:
     """Four times as many as there are; none is held while another is waited for."""
     alice = await people.sign_in("alice")
-    answers = await asyncio.gather(*(create_item(alice, str(number)) for number in range(40)))
+    answers = await asyncio.gather(*(create_item(alice, str(number)) for number in range(80)))
     assert {answer.status_code for answer in answers} == {201}
 
 

@@ -345,6 +345,7 @@ async def test_what_is_no_address_is_named(client: AsyncClient) -> None:
         assert pointers(await client.post("/password-reset", json=body)) == names, body
 
 
+@pytest.mark.in_process("that reach into the application's process")
 async def test_one_mailbox_is_asked_for_five_times_an_hour(
     app: Litestar, client: AsyncClient, settings: Settings
 ) -> None:

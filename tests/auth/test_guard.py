@@ -128,6 +128,7 @@ async def test_what_is_no_token_is_refused(client: AsyncClient, token: str) -> N
     assert_refused(await me(client, f"Bearer {token}"))
 
 
+@pytest.mark.in_process("whose requests nginx itself refuses")
 async def test_two_authorization_headers_are_refused(people: People) -> None:
     """A proxy in front might have read the other one."""
     alice = await people.sign_in("alice")

@@ -158,6 +158,7 @@ async def test_a_login_renews_a_hash_that_was_made_with_other_parameters(app: Li
     assert (await log_in(client, "alice")).status_code == 200
 
 
+@pytest.mark.in_process("that reach into the application's process")
 async def test_more_logins_than_the_queue_holds_are_turned_away(app: Litestar, client: AsyncClient) -> None:
     """With 503 and Retry-After; the others are served."""
     await add_user(app, "alice")

@@ -1,4 +1,4 @@
-"""Servers to break."""
+"""Servers to break, and the figures that the tests measured."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,6 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests import postgresql
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the tests recorded (`record_property`): the figures of docs/reliability.md."""
+    for report in terminalreporter.getreports("passed"):
+        if report.user_properties:
+            figures = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+            terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {figures}")
 
 
 @pytest.fixture
