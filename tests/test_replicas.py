@@ -3,6 +3,7 @@
 The tests in tests/scale have a real standby, and load.
 """
 
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
@@ -14,7 +15,7 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 from litestar.di import Provide
 from msgspec import structs
-from sqlalchemy import Integer, String, bindparam, cast, func, literal_column, select, text
+from sqlalchemy import Integer, String, bindparam, cast, func, literal_column, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -26,6 +27,7 @@ from app.main import create_app
 from app.prepared import Rows, Statement
 from app.replicas import Replicas, Standby
 from app.settings import Settings
+from tests.conftest import SERVER
 from tests.factories import People, Statements, connect_to, create_item, on_postgresql
 from tests.problems import assert_problem
 
@@ -38,7 +40,17 @@ SLEEP = select(cast(func.pg_sleep(bindparam("seconds", type_=Integer())), String
 def replica_url(empty_postgresql_url: str) -> str:
     """A database that has the tables, and no rows."""
     migrate(empty_postgresql_url)
-    return empty_postgresql_url
+    return direct(empty_postgresql_url)
+
+
+def direct(url: str) -> str:
+    """The same database, by no pooler."""
+    return make_url(os.environ[SERVER]).set(database=name_of(url)).render_as_string(hide_password=False)
+
+
+def name_of(url: str) -> str:
+    """The name of a database."""
+    return make_url(url).database or ""
 
 
 @pytest.fixture
@@ -163,7 +175,7 @@ async def test_without_replicas_nothing_is_marked(settings: Settings) -> None:
 @pytest.mark.usefixtures("_as_complete")
 async def test_a_page_from_the_standby_goes_on_where_one_from_the_primary_ended(settings: Settings) -> None:
     """A cursor is a place in the order, not in a database."""
-    app = create_app(structs.replace(settings, database_replica_urls=(settings.database_url,)))
+    app = create_app(structs.replace(settings, database_replica_urls=(direct(settings.database_url),)))
     async with connect_to(app) as client:
         alice = await People(app, client).sign_in("alice")
         for number in range(3):
@@ -238,7 +250,7 @@ async def name_in(session: AsyncSession) -> str:
 
 async def test_what_a_standby_fails_to_read_is_read_from_the_primary(standby: Standby, postgresql_url: str) -> None:
     """In each way that there is to read; and the standby is left out."""
-    name = postgresql_url.rpartition("/")[2].partition("?")[0]
+    name = name_of(postgresql_url)
     assert tuple((await standby.fetch(NAME, {}))[0]) == (name,)
     assert tuple((await standby.fetch_prepared(NAME, {}))[0]) == (name,)
     assert await standby.in_session(name_in) == name
@@ -264,8 +276,9 @@ async def test_a_standby_that_has_restarted_is_left_out_until_it_was_looked_at(
     await rest(app)
     assert (await alice.get("/items/")).json() == []
     monkeypatch.setattr(replicas_of(app), "look", never)  # It would come too early.
-    name = replica_url.rpartition("/")[2].partition("?")[0]
-    await server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+    await server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name_of(replica_url)
+    )
     for _ in range(3):
         assert len((await alice.get("/items/")).json()) == 1
 
