@@ -45,6 +45,7 @@ class Metrics:
         """`directory` is where several workers put what each has counted; empty, there is one."""
         self.database = database
         self.replicas = replicas
+        replicas.after_look.append(self.look)
         self.passwords = passwords
         self.directory = directory
         self.registry = registry = CollectorRegistry()

@@ -144,6 +144,7 @@ class Replicas:
         self.lag_seconds = primary_seconds - MARGIN_SECONDS
         self.progress: deque[tuple[float, int]] = deque(maxlen=int(self.lag_seconds / LOOK_EVERY_SECONDS) + 1)
         self.ready: set[Standby] = set()
+        self.after_look: list[Callable[[], None]] = [self.report]
 
     def reader(self, request: Request[Any, Any, Any]) -> Database:
         """Where a signed-in user reads what they own.
@@ -197,5 +198,6 @@ class Replicas:
     async def _watch(self) -> None:
         while True:
             await self.look()
-            self.report()
+            for action in self.after_look:
+                action()
             await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -77,7 +77,7 @@ async def alice(app: Litestar, people: People, _as_complete: None) -> AsyncClien
 @pytest.fixture
 async def standby(postgresql_url: str) -> AsyncIterator[Standby]:
     """One that nobody answers for, of a primary that answers."""
-    primary = Database(postgresql_url)
+    primary = Database(direct(postgresql_url))
     standby = Standby(NOBODY, primary, pool_size=2)
     standby.complete_until = time.monotonic()
     yield standby
@@ -262,7 +262,7 @@ async def test_what_takes_too_long_is_not_tried_again(
 ) -> None:
     """It would take as long on the primary."""
     monkeypatch.setitem(db.POSTGRESQL_SETTINGS, "statement_timeout", "100")
-    slow = Standby(postgresql_url, standby.primary, pool_size=2)
+    slow = Standby(direct(postgresql_url), standby.primary, pool_size=2)
     with pytest.raises(DBAPIError, match="statement timeout"):
         await slow.fetch_prepared(SLEEP, {"seconds": 2})
     await slow.close()

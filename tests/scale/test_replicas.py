@@ -1,11 +1,13 @@
 """A primary and a hot standby under load: who reads where, and what becomes of it when the standby lags or dies."""
 
 import asyncio
+import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from socket import create_server
 from tempfile import TemporaryDirectory
@@ -226,8 +228,31 @@ async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
     assert clients.seen["seen too late"] == 0
 
 
-async def test_a_standby_that_dies_is_left_out_and_taken_back(
-    address: str, standby: Server, record_property: Record
+@asynccontextmanager
+async def crashed(standby: Server) -> AsyncIterator[None]:
+    """Its clients find their connections closed, and then nobody there."""
+    await asyncio.to_thread(standby.stop, "immediate")
+    yield
+    await asyncio.to_thread(standby.start)
+
+
+@asynccontextmanager
+async def silent(standby: Server) -> AsyncIterator[None]:
+    """Its connections stay open, and nobody answers."""
+    pids = str(await execute(standby, "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity")).split()
+    everyone = [standby.pid, *map(int, pids)]
+    for pid in everyone:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in everyone:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("fail", [crashed, silent])
+async def test_a_standby_that_fails_is_left_out_and_taken_back(
+    address: str, standby: Server, fail: Callable[[Server], AbstractAsyncContextManager[None]], record_property: Record
 ) -> None:
     """What it was about to answer, the primary answers."""
     clients = Clients()
@@ -237,12 +262,13 @@ async def test_a_standby_that_dies_is_left_out_and_taken_back(
         await asyncio.sleep(AFTER_WRITE_SECONDS)
         load = [asyncio.create_task(clients.look_on(client, time.monotonic() + 12)) for client in others]
         await asyncio.sleep(1)
-        await asyncio.to_thread(standby.stop, "immediate")
-        left = await wait_until_ready(idle, ready=False, within=LAG_SECONDS + SLACK_SECONDS)
-        await asyncio.to_thread(standby.start)
+        async with fail(standby):
+            left = await wait_until_ready(idle, ready=False, within=LAG_SECONDS + SLACK_SECONDS)
+            await asyncio.sleep(1)
         back = await wait_until_ready(idle, ready=True, within=SLACK_SECONDS)
+        before = await reads_of(standby)
         await asyncio.gather(*load)
-        assert await reads_of(standby) > 0
+        assert await reads_of(standby) > before
     clients.report(record_property, left_seconds=left, back_seconds=back)
     assert clients.statuses() == {"GET 200", "POST 201"}
     assert clients.seen["seen too late"] == 0
