@@ -182,7 +182,7 @@ async def test_with_a_late_standby_every_client_reads_its_own_writes(
     """
     await delay_replay(standby, 2)
     clients = Clients()
-    async with sessions(address, 10) as (idle, other, *writers):
+    async with sessions(address, 26) as (idle, other, *writers):
         before, until = await reads_of(standby), time.monotonic() + 25
         await asyncio.gather(
             *(clients.write_and_read(writer, until) for writer in writers),
