@@ -24,6 +24,10 @@ test *args: (_install "requirements-dev.lock")
 test-faults *args: (_install "requirements-dev.lock")
     @exec {{ python }} -m pytest -m faults --numprocesses=0 "$@"
 
+# Send the service what a program makes up, for so many minutes on each database as a user and as a superuser
+fuzz minutes="5": (_install "requirements-dev.lock")
+    @FUZZ_MINUTES={{ quote(minutes) }} exec {{ python }} -m pytest -m fuzz --numprocesses=0 -rA tests/fuzz
+
 # Run the tests that start several servers: replicas
 [positional-arguments]
 test-scale *args: (_install "requirements-dev.lock")
@@ -62,8 +66,9 @@ bench *args: (_install "requirements.lock") (_install "requirements-bench.lock" 
 # Pin the dependencies of pyproject.toml; with --upgrade, to their current releases
 [positional-arguments]
 lock *args: (_install "requirements-dev.lock")
-    @{{ compile }} "$@" -o requirements-dev.lock --group dev pyproject.toml
+    @{{ compile }} "$@" -o requirements-dev.lock --group dev --all-extras pyproject.toml
     @{{ compile }} "$@" -o requirements.lock -c requirements-dev.lock pyproject.toml
+    @{{ compile }} "$@" -o requirements-otel.lock -c requirements-dev.lock --extra otel pyproject.toml
     @{{ compile }} "$@" -o requirements-bench.lock -c requirements-dev.lock --group bench
 
 # Fail when the code isn't laid out as `just format` does it

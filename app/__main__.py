@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -21,6 +22,8 @@ from app.health import report_connections
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
 ROOT = Path(__file__).parent.parent
+# What the server itself says goes out as the application's lines do, instead of in a format of its own.
+GRANIAN_LOGGERS = {"_granian": {"propagate": True}}
 
 
 def serve(*, reload: bool = False) -> None:
@@ -31,13 +34,22 @@ def serve(*, reload: bool = False) -> None:
         settings = Settings.load()
     except SettingsError as error:
         sys.exit(f"Configuration error: {error}")
+    logs.configure(settings.log_level, production=settings.production)
     with metrics_directory(settings), drain_file(settings) as file:
         migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
-        docs = f"{settings.url}/docs"
-        print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
+        announce(settings)
         server(settings, file, reload=reload).serve()
+
+
+def announce(settings: Settings) -> None:
+    """Say where the service is: to a reader in development, in production to whatever reads its logs."""
+    docs = f"{settings.url}/docs"
+    if settings.production:
+        structlog.get_logger().info("starting", url=settings.url, docs=docs, workers=settings.workers)
+    else:
+        print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
 
 
 @contextmanager
@@ -66,7 +78,6 @@ def drain_file(settings: Settings) -> Generator[Path]:
 
 async def check_connections(settings: Settings) -> None:
     """Tell the operator once, and not in every worker, that the server may run out of connections."""
-    logs.configure(settings.log_level, production=settings.production)
     database = Database(settings.database_url, pool_size=1)
     try:
         await report_connections(database, settings.database_pool_size)
@@ -96,6 +107,7 @@ def server(settings: Settings, file: Path, *, reload: bool) -> DrainingServer:
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         websockets=False,
         log_level=LogLevels.warning,
+        log_dictconfig={"loggers": GRANIAN_LOGGERS} if settings.production else None,
         respawn_failed_workers=True,
         workers_kill_timeout=30,
         reload=reload,

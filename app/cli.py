@@ -13,6 +13,7 @@ from litestar import Litestar
 from litestar.plugins import CLIPlugin
 from litestar.routes import HTTPRoute
 
+from app.copying import CopyError, copy_database
 from app.db import Database
 from app.errors import AppError, InvalidFields, database_error
 from app.jobs import Job, Worker, dead_letters, retry
@@ -49,6 +50,15 @@ class OperatorCommands(CLIPlugin):
             fields = {"username": username, "email": email, "password": password}
             user = run(self.database, self.create_superuser(fields))
             click.echo(f"Superuser {user.username} has id {user.id}")
+
+        @cli.command(name="copy-database")
+        @click.argument("source")
+        def copy(source: str) -> None:
+            """Copy an SQLite database, sqlite:///file, into the empty PostgreSQL database of DATABASE_URL."""
+            try:
+                run(self.database, copy_database(source, self.database.engine.url, report))
+            except CopyError as error:
+                sys.exit(str(error))
 
     async def create_superuser(self, fields: dict[str, str]) -> User:
         """Open the account, by the same rules as registration."""
@@ -119,6 +129,11 @@ class JobCommands(CLIPlugin):
         """Enqueue one of those again, or all of them."""
         async with self.database.transaction() as session:
             return await retry(session, job_id)
+
+
+def report(table: str, rows: int) -> None:
+    """One line of what was copied."""
+    click.echo(f"{table:20} {rows:>12}")
 
 
 def run(database: Database, work: Coroutine[None, None, Result]) -> Result:

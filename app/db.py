@@ -18,7 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.util import greenlet_spawn
 
-from app.prepared import Prepared, Rows, Statement, prepare, send
+from app.prepared import Prepared, Rows, Send, Statement, prepare, send
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -67,6 +67,8 @@ class Database:
         self.engine = create_engine(url, pool_size=pool_size, pooler=pooler)
         self.transactional = transactional(self.engine, pooler=pooler)
         self.prepared: dict[Statement, Prepared | None] = {}
+        # Whoever observes statements takes its place, since SQLAlchemy's events don't see these.
+        self.send: Send = self._send
 
     async def read(self) -> AsyncGenerator[AsyncSession]:
         """A session without a transaction; its connection goes back when the handler is done."""
@@ -116,7 +118,7 @@ class Database:
         values = [parameters[name] for name in prepared.names]
         return await greenlet_spawn(self.send, prepared.sql, values)
 
-    def send(self, sql: str, values: Sequence[object]) -> Rows:
+    def _send(self, sql: str, values: Sequence[object]) -> Rows:
         """Have the driver itself run a statement; its errors are raised as SQLAlchemy's."""
         return send(self.engine.sync_engine.pool, sql, values)
 

@@ -15,6 +15,8 @@ from structlog.typing import FilteringBoundLogger
 from app import logs
 from app.metrics import Metrics
 
+# Others are a client's invention, and belong neither into logs nor into labels, which are kept for ever.
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
 
 SECURITY_HEADERS = [
@@ -96,8 +98,10 @@ class Exchange:
         self.request_id = request_id(scope)
         logs.request_id.set(self.request_id)
         self.is_head = scope["method"] == "HEAD"
-        # HEAD takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
-        self.scope: HTTPScope = {**scope, "method": "GET"} if self.is_head else scope
+        self.scope = scope
+        if self.is_head:
+            # It takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
+            scope["method"] = "GET"
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         self.send_on = send
         self.headers = headers
@@ -135,8 +139,9 @@ class Exchange:
 
     @property
     def method(self) -> str:
-        """As the client sent it."""
-        return "HEAD" if self.is_head else self.scope["method"]
+        """As the client sent it, or `other`."""
+        method = "HEAD" if self.is_head else self.scope["method"]
+        return method if method in METHODS else "other"
 
     @property
     def route(self) -> str:

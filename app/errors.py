@@ -7,6 +7,7 @@ AppError
 ├── Forbidden 403
 ├── NotFound 404
 ├── Conflict 409
+│   └── OwnerGone
 ├── PreconditionFailed 412
 ├── UnsupportedMediaType 415
 ├── InvalidFields 422
@@ -114,6 +115,12 @@ class Conflict(AppError):
     status = 409
 
 
+class OwnerGone(Conflict):
+    """A row refers to one that isn't there any more."""
+
+    detail = "What this belongs to has just been deleted"
+
+
 class PreconditionFailed(AppError):
     """The resource has changed since the client read it (RFC 9110, section 13)."""
 
@@ -178,7 +185,7 @@ def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one 
     if not isinstance(error, DBAPIError):
         return None
     if is_orphan(error):
-        return Conflict("What this belongs to has just been deleted")
+        return OwnerGone()
     state = getattr(error.orig, "sqlstate", None)
     if state in INVALID_VALUE:
         return InvalidFields()

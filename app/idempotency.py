@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from litestar import MediaType, Request, Response
+from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter
 from msgspec import Struct
 from sqlalchemy import ForeignKey, LargeBinary, bindparam, delete, select, update
@@ -33,6 +34,7 @@ Key = Annotated[
         min_length=1,
         max_length=255,
         description="Chosen at random by the client: the same request with it is answered as at first, for 24 hours.",
+        examples=[Example(value="8e03978e-40d5-43e8-bc93-6f9f39d36d7f")],
     ),
 ]
 LOCK_NOT_AVAILABLE = "55P03"

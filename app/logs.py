@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from contextvars import ContextVar
 
 import msgspec
@@ -29,10 +30,14 @@ def json_line(event: EventDict, **_: object) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
 
 
-def configure(level: str, *, production: bool) -> None:
-    """Send the application's logs and those of the libraries to standard output in one format."""
+def configure(level: str, *, production: bool, extras: Sequence[Processor] = ()) -> None:
+    """Send the application's logs and those of the libraries to standard output in one format.
+
+    `extras` add to each line what is known besides.
+    """
     shared: list[Processor] = [
         add_request_id,
+        *extras,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

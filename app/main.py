@@ -24,7 +24,6 @@ from app.auth.marks import Marks
 from app.auth.service import AuthService, Lifetimes
 from app.cli import JobCommands, OperatorCommands
 from app.db import Database
-from app.docs import openapi_config
 from app.edge import Edge, Prefix, with_head
 from app.errors import HANDLERS
 from app.health import HealthController, report
@@ -34,6 +33,7 @@ from app.jobs import Handler, Worker
 from app.limits import Limits
 from app.mail import Postman, create_mailer
 from app.metrics import Metrics, read_metrics
+from app.openapi import openapi_config
 from app.paging import Cursors
 from app.policy import PasswordPolicy
 from app.replicas import Replicas, Standby
@@ -45,6 +45,8 @@ from app.users.jobs import AccountMails
 from app.users.service import ADDRESS_CHANGED_MAIL, VERIFICATION_MAIL, UserService
 
 if TYPE_CHECKING:
+    from app.tracing import Tracing
+
     app: Litestar
 
 PURGE = "purge"
@@ -53,10 +55,13 @@ MAX_BODY_BYTES = 1024 * 1024
 
 def create_app(settings: Settings) -> Litestar:
     """An application of its own: its engine, its pool and its queue of hashes are nobody else's."""
-    logs.configure(settings.log_level, production=settings.production)
+    tracing = create_tracing(settings)
+    logs.configure(settings.log_level, production=settings.production, extras=tracing.log_processors if tracing else ())
     database = Database(settings.database_url, pool_size=settings.worker_pool_size, pooler=settings.database_pooler)
     standbys = [Standby(url, database, pool_size=settings.worker_pool_size) for url in settings.database_replica_urls]
     replicas = Replicas(database, standbys, primary_seconds=settings.read_from_primary_seconds)
+    if tracing:
+        tracing.trace(database, *standbys)
     tokens = Tokens(
         secret=settings.secret_key,
         algorithm=settings.algorithm,
@@ -86,6 +91,8 @@ def create_app(settings: Settings) -> Litestar:
         finally:
             await limits.close()
             await database.close()
+            if tracing:
+                await tracing.close()
 
     application = Litestar(
         route_handlers=[
@@ -137,7 +144,18 @@ def create_app(settings: Settings) -> Litestar:
     )
     if public.path:
         application.asgi_handler = Prefix(application.asgi_handler, public.path)
+    if tracing:
+        application.asgi_handler = tracing.requests(application.asgi_handler)
     return application
+
+
+def create_tracing(settings: Settings) -> "Tracing | None":
+    """What makes and sends spans, where there is a collector for them; else its packages aren't even imported."""
+    if not settings.otel_exporter_otlp_endpoint:
+        return None
+    from app.tracing import Tracing  # noqa: PLC0415 - its packages may not be there
+
+    return Tracing(settings.otel_exporter_otlp_endpoint, settings.otel_service_name)
 
 
 def methods_of_paths(application: Litestar) -> dict[str, bytes]:

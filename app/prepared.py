@@ -4,7 +4,7 @@ At each execution SQLAlchemy looks a statement up by its structure and wraps its
 as long as all that asyncpg does. The SQL here is still SQLAlchemy's, and so are the pool and the errors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from asyncpg import IntegrityConstraintViolationError, InternalClientError, PostgresError
@@ -18,6 +18,8 @@ from sqlalchemy.util import await_only
 
 Statement: TypeAlias = TypedReturnsRows[*tuple[Any, ...]]
 Rows = Sequence[Sequence[Any]]
+Send = Callable[[str, Sequence[object]], Rows]
+"""Runs SQL with the values of $1, $2 and so on, in SQLAlchemy's greenlet."""
 
 
 class Prepared(NamedTuple):

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping
 from email.headerregistry import Address
 from email.utils import getaddresses
+from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -70,6 +71,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     metrics: bool = False
     prometheus_multiproc_dir: str = ""
     """Where several workers put what they count for METRICS; `python -m app` makes it."""
+    otel_exporter_otlp_endpoint: str = ""
+    """The base URL of a collector that takes OTLP over HTTP; the name is OpenTelemetry's own."""
+    otel_service_name: str = "backend-api"
 
     def __post_init__(self) -> None:
         check_secret(self.secret_key, self.algorithm, production=self.production)
@@ -87,6 +91,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             smtp_server(self.smtp_url)
         if self.public_url and urlsplit(self.public_url).scheme not in {"http", "https"}:
             raise SettingsError("PUBLIC_URL must start with http:// or https://")
+        if self.otel_exporter_otlp_endpoint:
+            check_collector(self.otel_exporter_otlp_endpoint)
 
     @property
     def production(self) -> bool:
@@ -200,6 +206,29 @@ def check_rate_limit_storage(url: str) -> None:
         raise SettingsError(
             "RATE_LIMIT_STORAGE must be redis://host:6379/0 or valkey://..., with TLS rediss:// or valkeys://"
         )
+
+
+def check_collector(url: str) -> None:
+    """Refuse traces without a collector's address, or without the packages that send them."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://collector:4318")
+    if not is_installed("opentelemetry.exporter.otlp.proto.http"):
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-otel.lock; install them, or unset it"
+        )
+
+
+def is_installed(package: str) -> bool:
+    """Whether there is such a package, or one within a package."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def check_database_url(url: str) -> None:

@@ -164,8 +164,8 @@ class Statements(list[str]):
         ]
         for listener in listeners:
             event.listen(*listener)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(database, "send", noted_send)
-            yield statements
+        database.send = noted_send
+        yield statements
+        database.send = send
         for listener in listeners:
             event.remove(*listener)

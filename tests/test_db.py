@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from app import db
 from app.__main__ import migrate
 from app.db import Database, driver_url
-from app.errors import Conflict, InvalidFields, Unavailable, cause_of, database_error
+from app.errors import InvalidFields, OwnerGone, Unavailable, cause_of, database_error
 from app.health import REVISION
 from app.main import create_app
 from app.security import ACCESS
@@ -334,7 +334,7 @@ async def error_of(app: Litestar, statement: str, **parameters: object) -> Excep
             for state in ("08006", "28P01", "3D000", "25006", "25P03", "40001", "40P01", "42P01", "53100", "53300")
         ),
         *((state, Unavailable) for state in ("55P03", "57014", "57P01", "57P03", "58030", "XX000")),
-        ("23503", Conflict),
+        ("23503", OwnerGone),
         *((state, None) for state in ("23502", "23505", "23514", "42703", "42601", "P0001")),
     ],
 )

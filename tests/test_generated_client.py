@@ -75,7 +75,7 @@ def assert_it_works(client: Any) -> None:  # noqa: ANN401 - the same
     assert isinstance(item, models.ItemRead)
     assert create(client=client, body=body, idempotency_key="first") == item
 
-    order = models.ListItemsSort("-title")
+    order = models.ListItemsSort.TITLE_DESCENDING
     page = part(f"{items}.list_items").sync_detailed(client=client, limit=1, sort=order, q="umbr", count=True)
     assert (page.parsed, page.headers["X-Total-Count"]) == ([item], "1")
 

@@ -10,7 +10,7 @@ from tests.programs import ROOT, run
 
 GUIDE = ROOT / "docs" / "add-a-resource.md"
 COPIED = ["app", "migrations", "tests", "alembic.ini", "pyproject.toml"]
-TOUCHED = ["app/notes", "app/main.py", "app/docs.py", "migrations", "tests/notes", "tests/test_imports.py"]
+TOUCHED = ["app/notes", "app/main.py", "app/openapi.py", "migrations", "tests/notes", "tests/test_imports.py"]
 # The name of a file, on a line of its own, or a block of its content or of changes to it.
 NAME_OR_BLOCK = re.compile(r"^`([\w/.]+)`$|^```(python|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -1,15 +1,17 @@
 """The real program: `python -m app`, started, asked and stopped."""
 
+import json
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.factories import PASSWORD, SECRET
-from tests.programs import STOP_SECONDS, run, service
+from tests.programs import STOP_SECONDS, environment, run, service
 
 
 def stop(process: subprocess.Popen[str]) -> int:
@@ -61,6 +63,32 @@ def test_several_workers_serve_one_port(tmp_path: Path, free_tcp_port: int) -> N
         for _ in range(20):
             assert httpx.get(f"http://127.0.0.1:{free_tcp_port}/health/live").status_code == 200
         assert stop(process) == 0
+
+
+SERVER_LINE = """
+import logging
+from app import logs
+from app.__main__ import server
+from app.settings import Settings
+
+settings = Settings.load()
+logs.configure(settings.log_level, production=settings.production)
+server(settings, reload=False)
+logging.getLogger("_granian").error("Unexpected exit from worker-1")
+"""
+
+
+def test_in_production_all_that_is_printed_is_json(tmp_path: Path, free_tcp_port: int) -> None:
+    """What the server itself says included: that a worker has died, say."""
+    variables = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET}
+    with service(tmp_path, free_tcp_port, **variables):
+        httpx.get(f"http://127.0.0.1:{free_tcp_port}/health/live")
+    out = (tmp_path / "out").read_text()
+    out += subprocess.check_output([sys.executable, "-c", SERVER_LINE], env=environment(**variables), text=True)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert all(line.keys() >= {"event", "level", "timestamp"} for line in lines)
+    assert lines[0]["event"] == "starting"
+    assert lines[-1]["event"] == "Unexpected exit from worker-1"
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,8 @@ def test_migrations_need_no_secret() -> None:
         ({"CORS_ORIGINS": "https://a.org/path"}, "is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/"}, "is not an origin"),
         ({"PUBLIC_URL": "api.example.org"}, "PUBLIC_URL must start with http"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://["}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         ({"TRUSTED_PROXIES": "proxy"}, "TRUSTED_PROXIES: proxy is no address"),
         ({"REGISTRATION": "maybe"}, "REGISTRATION: "),
         ({"JOBS_IN_PROCESS": "perhaps"}, "JOBS_IN_PROCESS: "),

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth.credentials import RESET_MAIL, CredentialService, InvalidResetToken
 from app.auth.guard import PUBLIC, SignedInRequest, caller
 from app.auth.schemas import (
+    MAX_PARAMETERS,
     PasswordChange,
     PasswordReset,
     PasswordResetRequest,
@@ -26,7 +27,6 @@ from app.auth.schemas import (
 from app.auth.service import AuthService, InvalidRefreshToken, WrongCredentials
 from app.auth.sessions import SessionNotFound, SessionService
 from app.db import after_commit
-from app.docs import raises
 from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.jobs import enqueue
 from app.limits import (
@@ -38,9 +38,10 @@ from app.limits import (
     client_network,
 )
 from app.logs import security_event
+from app.openapi import raises
 from app.requests import LENIENT, Session
 from app.users.schemas import Accepted
-from app.users.service import WrongPassword, name_key, normalise_email
+from app.users.service import UserNotFound, WrongPassword, name_key, normalise_email
 
 Auth = NamedDependency[SkipValidation[AuthService]]
 Credentials = NamedDependency[SkipValidation[CredentialService]]
@@ -67,7 +68,7 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
         raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded")
     try:
         text = (await request.body()).decode()
-        pairs = parse_qsl(text, errors="strict", max_num_fields=100)
+        pairs = parse_qsl(text, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise OAuthError("The form is malformed") from None
     form = dict(pairs)
@@ -173,7 +174,7 @@ class CredentialController(Controller):
         "/users/me/password",
         status_code=204,
         summary="Change your password",
-        responses=raises(WrongPassword, TooManyRequests),
+        responses=raises(WrongPassword, UserNotFound, TooManyRequests),
     )
     async def change_password(
         self, request: SignedInRequest, credentials: Credentials, data: JSONBody[PasswordChange]

@@ -1,10 +1,11 @@
 """Logins, sessions and credentials on the wire."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
+MAX_PARAMETERS = 100
 SessionId = Annotated[int, Meta(ge=1, le=2**53 - 1, description="Identifies one session.", examples=[1])]
 NewPassword = Annotated[
     str,
@@ -19,66 +20,118 @@ NewPassword = Annotated[
 ]
 CurrentPassword = Annotated[
     str,
-    Meta(max_length=256, pattern=r"^[^\x00]*$", examples=["hunter2"], extra_json_schema={"format": "password"}),
+    Meta(
+        max_length=256,
+        pattern=r"^[^\x00]*$",
+        examples=["correct horse battery staple"],
+        extra_json_schema={"format": "password"},
+    ),
 ]
 MailedToken = Annotated[
     str,
-    Meta(max_length=2048, pattern=r"^[^\x00]*$", description="The token from the mail.", examples=["eyJhbGciOi..."]),
+    Meta(
+        max_length=2048,
+        pattern=r"^[^\x00]*$",
+        description="The token from the mail.",
+        examples=["eyJhbGciOiJIUzI1NiIs..."],
+    ),
 ]
 Address = Annotated[
     str,
     Meta(
-        min_length=3,
-        max_length=320,
-        pattern=r"^[^\x00]*$",
+        min_length=6,
+        max_length=254,
         examples=["alice@example.com"],
         extra_json_schema={"format": "email"},
     ),
 ]
 
 
+FormText = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
+# What a form has that its operation doesn't know, of whatever name, and how much of it all.
+OTHER_PARAMETERS: dict[str, Any] = {
+    "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$"},
+    "maxProperties": MAX_PARAMETERS,
+}
+GIVEN = {"minLength": 1}
+
+
 class TokenRequest(Struct):
     """The form of the token endpoint (RFC 6749, sections 4.3.2 and 6); what it doesn't know it ignores."""
 
+    # Which parameters belong to which grant; an empty one counts as absent.
+    more_json_schema: ClassVar[dict[str, Any]] = OTHER_PARAMETERS | {
+        "if": {"properties": {"grant_type": {"const": "refresh_token"}}, "required": ["grant_type"]},
+        "then": {"properties": {"refresh_token": GIVEN}, "required": ["refresh_token"]},
+        "else": {"properties": {"username": GIVEN, "password": GIVEN}, "required": ["username", "password"]},
+    }
+
     grant_type: Literal["password", "refresh_token"] = "password"
-    username: Annotated[str, Meta(description="A username or an e-mail address.", examples=["alice"])] = ""
+    username: Annotated[FormText, Meta(description="A username or an e-mail address.", examples=["alice"])] = ""
     password: Annotated[
-        str, Meta(extra_json_schema={"format": "password"}, examples=["correct horse battery staple"])
+        FormText, Meta(extra_json_schema={"format": "password"}, examples=["correct horse battery staple"])
     ] = ""
-    refresh_token: Annotated[str, Meta(description="For `grant_type=refresh_token`, instead of name and password.")] = (
-        ""
-    )
-    scope: str = ""
-    client_id: str = ""
+    refresh_token: Annotated[
+        FormText,
+        Meta(
+            description="For `grant_type=refresh_token`, instead of name and password.",
+            examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
+        ),
+    ] = ""
+    scope: Annotated[
+        FormText, Meta(description="Ignored: a token is good for all that its user may do.", examples=["items"])
+    ] = ""
+    client_id: Annotated[FormText, Meta(description="Ignored: clients aren't registered.", examples=["web"])] = ""
 
 
 class RevocationRequest(Struct):
     """The form of the revocation endpoint (RFC 7009, section 2.1); what it doesn't know it ignores."""
 
-    token: Annotated[str, Meta(description="An access or a refresh token.")]
-    token_type_hint: str = ""
+    more_json_schema: ClassVar[dict[str, Any]] = OTHER_PARAMETERS
+
+    token: Annotated[
+        FormText,
+        Meta(
+            min_length=1,
+            description="An access or a refresh token.",
+            examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
+        ),
+    ]
+    token_type_hint: Annotated[FormText, Meta(description="Ignored.", examples=["refresh_token"])] = ""
 
 
 class Token(Struct):
     """The answer of the token endpoint (RFC 6749, section 5.1)."""
 
-    access_token: Annotated[str, Meta(description="Goes into `Authorization: Bearer` of every call.")]
+    access_token: Annotated[
+        str,
+        Meta(
+            description="Goes into `Authorization: Bearer` of every call.",
+            examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9..."],
+        ),
+    ]
     token_type: Literal["bearer"]
     expires_in: Annotated[int, Meta(description="Seconds for which the access token is valid.", examples=[1800])]
-    refresh_token: Annotated[str, Meta(description="Buys the next pair of tokens, once.")]
+    refresh_token: Annotated[
+        str,
+        Meta(
+            description="Buys the next pair of tokens, once.",
+            examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
+        ),
+    ]
 
 
 class ServerMetadata(Struct):
     """What an OAuth2 client needs to know of this server (RFC 8414, section 2)."""
 
-    issuer: str
-    token_endpoint: str
-    revocation_endpoint: str
-    grant_types_supported: list[str]
-    response_types_supported: list[str]
-    token_endpoint_auth_methods_supported: list[str]
-    revocation_endpoint_auth_methods_supported: list[str]
-    service_documentation: str
+    issuer: Annotated[str, Meta(examples=["https://api.example.com"])]
+    token_endpoint: Annotated[str, Meta(examples=["https://api.example.com/token"])]
+    revocation_endpoint: Annotated[str, Meta(examples=["https://api.example.com/revoke"])]
+    grant_types_supported: Annotated[list[str], Meta(examples=[["password", "refresh_token"]])]
+    response_types_supported: Annotated[list[str], Meta(examples=[[]])]
+    token_endpoint_auth_methods_supported: Annotated[list[str], Meta(examples=[["none"]])]
+    revocation_endpoint_auth_methods_supported: Annotated[list[str], Meta(examples=[["none"]])]
+    service_documentation: Annotated[str, Meta(examples=["https://api.example.com/docs"])]
 
 
 class SessionRead(Struct):
@@ -87,10 +140,12 @@ class SessionRead(Struct):
     id: SessionId
     device: Annotated[str, Meta(description="The User-Agent that signed in.", examples=["curl/8.5"])]
     address: Annotated[str, Meta(description="Where it signed in from.", examples=["203.0.113.7"])]
-    created_at: datetime
-    last_used_at: Annotated[datetime, Meta(description="Right to the minute.")]
-    expires_at: datetime
-    current: Annotated[bool, Meta(description="Whether this very request belongs to it.")]
+    created_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]
+    last_used_at: Annotated[
+        datetime, Meta(description="Right to the minute.", examples=["2026-02-01T08:30:00.123456Z"])
+    ]
+    expires_at: Annotated[datetime, Meta(examples=["2026-02-15T08:30:00.123456Z"])]
+    current: Annotated[bool, Meta(description="Whether this very request belongs to it.", examples=[True])]
 
 
 class PasswordChange(Struct, forbid_unknown_fields=True):

@@ -9,11 +9,11 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from app.auth.guard import SignedInRequest
 from app.conditional import TAGGED, UNCHANGED, IfMatch, IfNoneMatch, entity_tag, expected_versions, is_unchanged
 from app.db import Work
-from app.docs import raises
-from app.errors import PreconditionFailed
+from app.errors import OwnerGone, PreconditionFailed
 from app.idempotency import RequestInProgress, idempotent
 from app.items.schemas import Id, ItemCreate, ItemRead, ItemUpdate
 from app.items.service import ItemNotFound, ItemService, NotYourItem
+from app.openapi import raises
 from app.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.requests import DatabaseItself, Session
 
@@ -32,7 +32,7 @@ class ItemController(Controller):
     path = "/items"
     tags = ["Items"]
 
-    @post("/", summary="Create an item", responses=raises(RequestInProgress), response_headers=TAGGED)
+    @post("/", summary="Create an item", responses=raises(RequestInProgress, OwnerGone), response_headers=TAGGED)
     @idempotent
     async def create_item(self, request: SignedInRequest, work: Work, data: JSONBody[ItemCreate]) -> Response[ItemRead]:
         """A new item of the caller's."""

@@ -34,8 +34,8 @@ class ItemRead(Struct):
     """An item as its owner sees it."""
 
     id: Id
-    title: str
-    description: str | None
+    title: Annotated[str, Meta(examples=["Umbrella"])]
+    description: Annotated[str | None, Meta(examples=["Black, folding"])]
     owner_id: Id
-    created_at: datetime
-    updated_at: datetime
+    created_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]
+    updated_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]

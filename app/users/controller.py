@@ -7,9 +7,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
 from app.auth.guard import PUBLIC, SignedIn, SignedInRequest, SuperuserOnly, caller, require_superuser
-from app.docs import raises
 from app.errors import TooManyRequests
 from app.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Limits, calling_client, client_network
+from app.openapi import raises
 from app.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.users.models import User
 from app.users.schemas import Accepted, EmailVerification, Id, RightsUpdate, UserCreate, UserRead, UserUpdate
@@ -66,12 +66,14 @@ class UserController(Controller):
         """The account that the access token belongs to."""
         return to_read(request.user)
 
-    @patch("/me", summary="Change your account", responses=raises(NameTaken, WrongPassword, TooManyRequests))
+    @patch(
+        "/me", summary="Change your account", responses=raises(NameTaken, WrongPassword, UserNotFound, TooManyRequests)
+    )
     async def update_me(self, request: SignedInRequest, users: Users, data: JSONBody[UserUpdate]) -> UserRead:
         """Absent fields keep their value. A new e-mail address needs the current password, and is told by mail."""
         return to_read(await users.update(caller(request), data))
 
-    @delete("/me", summary="Delete your account", responses=raises(LastSuperuser))
+    @delete("/me", summary="Delete your account", responses=raises(UserNotFound, LastSuperuser))
     async def delete_me(self, request: SignedInRequest, users: Users) -> None:
         """Your account, its items and its sessions are gone."""
         await users.delete(request.user.id, by=caller(request))

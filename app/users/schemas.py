@@ -22,10 +22,9 @@ Username = Annotated[
 Email = Annotated[
     str,
     Meta(
-        min_length=3,
-        max_length=320,
-        pattern=r"^[^\x00]*$",
-        description="An e-mail address; unique in any case.",
+        min_length=6,
+        max_length=254,
+        description="An e-mail address, not of a domain that is set aside (RFC 6761); unique in any case.",
         examples=["alice@example.com"],
         extra_json_schema={"format": "email"},
     ),
@@ -55,12 +54,12 @@ class UserRead(Struct):
     """An account as its owner sees it."""
 
     id: Id
-    username: str
-    email: str
-    is_active: bool
-    is_superuser: bool
-    email_verified: bool
-    created_at: datetime
+    username: Annotated[str, Meta(examples=["alice"])]
+    email: Annotated[str, Meta(examples=["alice@example.com"])]
+    is_active: Annotated[bool, Meta(description="Whether the account may sign in.", examples=[True])]
+    is_superuser: Annotated[bool, Meta(examples=[False])]
+    email_verified: Annotated[bool, Meta(description="Whether the address was confirmed.", examples=[False])]
+    created_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]
 
 
 class UserUpdate(Struct, forbid_unknown_fields=True):
@@ -68,14 +67,22 @@ class UserUpdate(Struct, forbid_unknown_fields=True):
 
     username: Username | UnsetType = UNSET
     email: Email | UnsetType = UNSET
-    current_password: Annotated[str, Meta(max_length=256, description="Needed for a new e-mail address.")] = ""
+    current_password: Annotated[
+        str,
+        Meta(
+            max_length=256,
+            description="Needed for a new e-mail address.",
+            examples=["correct horse battery staple"],
+            extra_json_schema={"format": "password"},
+        ),
+    ] = ""
 
 
 class RightsUpdate(Struct, forbid_unknown_fields=True):
     """What a superuser changes of an account; absent fields keep their value."""
 
-    is_active: bool | UnsetType = UNSET
-    is_superuser: bool | UnsetType = UNSET
+    is_active: Annotated[bool, Meta(examples=[True])] | UnsetType = UNSET
+    is_superuser: Annotated[bool, Meta(examples=[False])] | UnsetType = UNSET
 
 
 class EmailVerification(Struct, forbid_unknown_fields=True):

@@ -1,0 +1,204 @@
+"""What Schemathesis is told of this service: who calls, from where, about what, and what no document can foresee.
+
+It loads this module into its own process, whose environment has the settings of the service under test. How often each
+operation was answered with each status is in `answers.json` in its folder in the end.
+"""
+
+import asyncio
+import atexit
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Coroutine
+from datetime import timedelta
+from ipaddress import IPv4Address
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import schemathesis
+from email_validator import SPECIAL_USE_DOMAIN_NAMES
+from schemathesis import AuthContext, Case, HookContext, Response
+from schemathesis.core.failures import Failure
+from schemathesis.generation.meta import TestPhase
+from schemathesis.openapi.checks import RejectedPositiveData
+from sqlalchemy import select
+
+from app.auth.credentials import InvalidResetToken, reset_state
+from app.auth.models import LoginSession
+from app.auth.schemas import Token
+from app.db import Database
+from app.errors import PreconditionFailed
+from app.idempotency import KeyReused
+from app.items.schemas import ItemCreate
+from app.items.service import ItemService
+from app.limits import Client
+from app.main import create_app
+from app.paging import InvalidCursor
+from app.search import MAX_TERMS
+from app.security import ACCESS, RESET, VERIFICATION, fingerprint
+from app.settings import Settings
+from app.users.models import User
+from app.users.service import InvalidVerificationToken, NameTaken
+from tests.factories import add_user, auth_service
+
+Result = TypeVar("Result")
+T = TypeVar("T")
+
+SUPERUSER = os.environ["FUZZ_AS"] == "superuser"
+# Whether a name is free, a version the latest, a token, cursor or key one that was given out, is no matter of schemas;
+# nor do they count words.
+STATE = {kind.detail for kind in (InvalidResetToken, InvalidVerificationToken, NameTaken, PreconditionFailed)}
+BEYOND_SCHEMAS = {(error.pointer, error.detail) for kind in (InvalidCursor, KeyReused) for error in kind().errors} | {
+    ("/q", f"must have at most {MAX_TERMS} words")
+}
+
+EXAMPLE_OF_KEY = "8e03978e-40d5-43e8-bc93-6f9f39d36d7f"
+addresses = (str(IPv4Address(number)) for number in count(int(IPv4Address("10.0.0.1"))))
+names = (f"somebody-{os.getpid()}-{number}" for number in count(1))
+answers: defaultdict[str, Counter[int]] = defaultdict(Counter)
+runner = asyncio.Runner()
+app = create_app(Settings.load())
+database: Database = app.state.database
+atexit.register(lambda: Path("answers.json").write_text(json.dumps(answers)))
+
+
+def wait_for(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """The result of what is asynchronous."""
+    return runner.run(coroutine)
+
+
+# Who calls ------------------------------------------------------------------------------------------------------------
+
+
+async def open_session(user_id: int) -> Token:
+    """The tokens of a new session."""
+    return await auth_service(app).open_session(user_id, Client("127.0.0.1", "127.0.0.1", "fuzz"))
+
+
+class Caller:
+    """A signed-in user for as long as the run leaves them their account, rights and session; then the next one."""
+
+    id = 0
+    token = ""
+
+    async def refreshed(self) -> str:
+        """An access token that is good."""
+        if not await self.is_good():
+            if SUPERUSER:  # Another one, or the caller would be the last, who must stay.
+                await add_user(app, next(names), is_superuser=True)
+            self.id = (await add_user(app, next(names), is_superuser=SUPERUSER)).id
+            self.token = (await open_session(self.id)).access_token
+        return self.token
+
+    async def is_good(self) -> bool:
+        """Whether the session is alive, and its user active and still what this run is about."""
+        session_id = app.state.tokens.read(ACCESS, self.token).sid if self.token else 0
+        owner = select(User.id).join(LoginSession, LoginSession.user_id == User.id).where(LoginSession.id == session_id)
+        return bool(await database.fetch(owner.where(User.is_active, User.is_superuser == SUPERUSER), {}))
+
+
+caller = Caller()
+
+
+@schemathesis.auth(refresh_interval=None)
+class SignedIn:
+    """Sign each request in; the check for ignored authentication sends it without, too."""
+
+    def get(self, case: Case[Any], context: AuthContext) -> str:  # noqa: ARG002 - the library's protocol
+        """What to send along."""
+        return wait_for(caller.refreshed())
+
+    def set(self, case: Case[Any], data: str, context: AuthContext) -> None:  # noqa: ARG002 - the same
+        """Send it along."""
+        case.headers["Authorization"] = f"Bearer {data}"
+
+
+# What about -----------------------------------------------------------------------------------------------------------
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - the library's names
+    """Put what is there in the place of the document's examples, since valid data is accepted only where it fits.
+
+    And call from another address each time: limits that count by address would refuse the rest of the run.
+    """
+    case.headers["X-Forwarded-For"] = next(addresses)
+    if case.headers.get("Idempotency-Key") == EXAMPLE_OF_KEY:
+        case.headers["Idempotency-Key"] = next(names)
+    # Where requests follow from each other, an id stays what it is.
+    if case.meta and case.meta.phase.name != TestPhase.STATEFUL:
+        examples = [name for name, value in case.path_parameters.items() if value == 1]
+        case.path_parameters.update({name: wait_for(ROWS[name]()) for name in examples})
+    if isinstance(case.body, dict):
+        # A dict of its own: the library makes other cases of the one that it has.
+        case.body = {name: wait_for(real(case.operation.label, value)) for name, value in case.body.items()}
+
+
+async def new_item() -> int:
+    """The id of an item of the caller's."""
+    item, _ = await ItemService(database).create(caller.id, ItemCreate("Umbrella"))
+    return item.id
+
+
+async def new_user() -> int:
+    """The id of somebody else to a superuser, of the caller to others."""
+    return (await add_user(app, next(names))).id if SUPERUSER else caller.id
+
+
+async def new_session() -> int:
+    """The id of one more session of the caller's."""
+    session_id: int = app.state.tokens.read(ACCESS, (await open_session(caller.id)).access_token).sid
+    return session_id
+
+
+ROWS = {"item_id": new_item, "user_id": new_user, "session_id": new_session}
+
+
+async def real(label: str, value: T) -> T | str:
+    """A name that is free or a token that is good, for the document's example of one; else the value itself."""
+    if isinstance(value, str) and value.endswith("..."):
+        return await good_token(label)
+    if label in {"POST /users", "PATCH /users/me"}:
+        return {"alice": next(names), "alice@example.com": f"{next(names)}@example.org"}.get(str(value)) or value
+    return value
+
+
+async def good_token(label: str) -> str:
+    """One of a new user's, of the kind that the operation takes."""
+    user = await add_user(app, next(names))
+    state = {
+        "POST /email-verification/confirm": (VERIFICATION, fingerprint(user.email_key)),
+        "POST /password-reset/confirm": (RESET, reset_state(user.hashed_password, user.email_key)),
+    }.get(label)
+    if state is None:
+        return (await open_session(user.id)).refresh_token
+    token: str = app.state.tokens.issue(state[0], user.id, timedelta(minutes=10), state=state[1])
+    return token
+
+
+# What came of it ------------------------------------------------------------------------------------------------------
+
+
+@schemathesis.hook
+def after_call(context: HookContext, case: Case[Any], response: Response) -> None:  # noqa: ARG001 - the library's names
+    """Count the answer."""
+    answers[case.operation.label][response.status_code] += 1
+
+
+@schemathesis.hook
+def filter_failure(context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:  # noqa: ARG001 - the same
+    """Whether a failure is one: valid data may be refused for the state of things, in exactly these words."""
+    if not isinstance(failure, RejectedPositiveData):
+        return True
+    problem = response.json()
+    errors = {(error["pointer"], error["detail"]) for error in problem.get("errors", [])}
+    if is_set_aside(case.body):
+        errors.discard(("/email", "must be an e-mail address"))
+    return problem["detail"] not in STATE and (not problem.get("errors") or not errors <= BEYOND_SCHEMAS)
+
+
+def is_set_aside(body: object) -> bool:
+    """Whether a body's address is of a domain that RFC 6761 sets aside, `.test` say: the format allows it."""
+    domain = str(body.get("email")).rpartition("@")[2] if isinstance(body, dict) else ""
+    return domain.rpartition(".")[2].lower() in SPECIAL_USE_DOMAIN_NAMES
