@@ -122,6 +122,11 @@ class Database:
         """Have the driver itself run a statement; its errors are raised as SQLAlchemy's."""
         return send(self.engine.sync_engine.pool, sql, values)
 
+    async def in_session(self, read: Callable[[AsyncSession], Awaitable[Result]]) -> Result:
+        """Read more than once, in one session without a transaction."""
+        async with self.reading() as session:
+            return await read(session)
+
     async def close(self) -> None:
         """Close every pooled connection."""
         await self.engine.dispose()

@@ -12,6 +12,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
 from litestar.routes import HTTPRoute
 
 from app import logs
@@ -19,6 +20,7 @@ from app.auth.controller import CredentialController, OAuthController
 from app.auth.credentials import CHANGED_MAIL, RESET_MAIL, CredentialService
 from app.auth.guard import create_guard
 from app.auth.jobs import CredentialMails, purge_sessions
+from app.auth.marks import Marks
 from app.auth.service import AuthService, Lifetimes, end_all_sessions
 from app.cli import JobCommands, OperatorCommands
 from app.db import Database
@@ -34,6 +36,7 @@ from app.metrics import Metrics, read_metrics
 from app.openapi import openapi_config
 from app.paging import Cursors
 from app.policy import PasswordPolicy
+from app.replicas import Replicas, Standby
 from app.requests import StrictRequest, learn_query_parameters, strict
 from app.security import Passwords, Tokens
 from app.settings import Settings, SettingsError
@@ -55,8 +58,10 @@ def create_app(settings: Settings) -> Litestar:
     tracing = create_tracing(settings)
     logs.configure(settings.log_level, production=settings.production, extras=tracing.log_processors if tracing else ())
     database = Database(settings.database_url, pool_size=settings.worker_pool_size, pooler=settings.database_pooler)
+    standbys = [Standby(url, database, pool_size=settings.worker_pool_size) for url in settings.database_replica_urls]
+    replicas = Replicas(database, standbys, primary_seconds=settings.read_from_primary_seconds)
     if tracing:
-        tracing.trace(database)
+        tracing.trace(database, *standbys)
     tokens = Tokens(
         secret=settings.secret_key,
         algorithm=settings.algorithm,
@@ -75,7 +80,9 @@ def create_app(settings: Settings) -> Litestar:
     )
     credentials = CredentialService(users)
     metrics = (
-        Metrics(database, users.passwords, directory=settings.prometheus_multiproc_dir) if settings.metrics else None
+        Metrics(database, users.passwords, replicas, directory=settings.prometheus_multiproc_dir)
+        if settings.metrics
+        else None
     )
     count_login = metrics.count_login if metrics else lambda _outcome: None
     auth = AuthService(database, users.passwords, tokens, limits, lifetimes(settings), count_login)
@@ -85,7 +92,7 @@ def create_app(settings: Settings) -> Litestar:
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
         try:
             await report(database)
-            async with worker.in_background() if settings.jobs_in_process else nullcontext():
+            async with replicas.watched(), worker.in_background() if settings.jobs_in_process else nullcontext():
                 yield
         finally:
             await limits.close()
@@ -107,6 +114,7 @@ def create_app(settings: Settings) -> Litestar:
             "session": Provide(database.read),
             "transaction": Provide(database.write),
             "database": Provide(lambda: database, sync_to_thread=False),
+            "reader": Provide(replicas.reader if replicas.standbys else lambda: database, sync_to_thread=False),
             "limits": Provide(lambda: limits, sync_to_thread=False),
             "users": Provide(lambda: users, sync_to_thread=False),
             "auth": Provide(lambda: auth, sync_to_thread=False),
@@ -123,6 +131,7 @@ def create_app(settings: Settings) -> Litestar:
             }
         ),
         on_app_init=[create_guard(settings.secret_key, settings.algorithm).on_app_init],
+        middleware=[DefineMiddleware(Marks, database=database)] if replicas.standbys else [],
         before_request=strict,
         exception_handlers=HANDLERS,
         request_class=StrictRequest,

@@ -20,6 +20,7 @@ from sqlalchemy.pool import QueuePool
 
 from app.db import Database, now
 from app.jobs import Job
+from app.replicas import Replicas
 from app.security import Passwords
 
 CLIENT_GONE = 499
@@ -38,9 +39,11 @@ JOBS = select(
 class Metrics:
     """The figures of one application."""
 
-    def __init__(self, database: Database, passwords: Passwords, *, directory: str = "") -> None:
+    def __init__(self, database: Database, passwords: Passwords, replicas: Replicas, *, directory: str = "") -> None:
         """`directory` is where several workers put what each has counted; empty, there is one."""
         self.database = database
+        self.replicas = replicas
+        replicas.after_look.append(self.look)
         self.passwords = passwords
         self.directory = directory
         self.registry = registry = CollectorRegistry()
@@ -56,6 +59,13 @@ class Metrics:
         self.in_flight = live_gauge("http_requests_in_flight", "Requests that have no answer yet.", registry)
         self.pool_size = live_gauge("db_pool_size", "Connections that the pools may keep open.", registry)
         self.pool_in_use = live_gauge("db_pool_in_use", "Connections that are at work.", registry)
+        self.replica_ready = Gauge(
+            "db_replica_ready",
+            "Whether a standby is complete enough to be read from: 1 when every process finds it so, else 0.",
+            ["replica"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
         self.hashes = live_gauge("password_hashes_pending", "Passwords at or waiting for a hash.", registry)
         self.jobs = Gauge(
             "jobs",
@@ -88,6 +98,8 @@ class Metrics:
         if isinstance(pool, QueuePool):
             self.pool_size.set(pool.size())
             self.pool_in_use.set(pool.checkedout())
+        for standby in self.replicas.standbys:
+            self.replica_ready.labels(standby.name).set(self.replicas.is_ready(standby))
         self.hashes.set(self.passwords.pending)
 
     async def count_jobs(self) -> None:

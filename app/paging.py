@@ -208,8 +208,7 @@ class Listing(Generic[Read]):
         if not query.terms:
             return await self._page(work, query, parameters)
         if isinstance(work, Database):
-            async with work.reading() as session:
-                return await self.page(session, query, **parameters)
+            return await work.in_session(lambda session: self.page(session, query, **parameters))
         await plan_by_values(work)
         return await self._page(work, query, parameters | patterns(query.terms))
 

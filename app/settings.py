@@ -25,7 +25,7 @@ EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
 FEWEST_CHARACTERS = 10
 # One for a request and one for a job.
 FEWEST_CONNECTIONS = 2
-LISTS = ("CORS_ORIGINS", "TRUSTED_PROXIES")
+LISTS = ("CORS_ORIGINS", "DATABASE_REPLICA_URLS", "TRUSTED_PROXIES")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -43,6 +43,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     database_pool_size: Positive = 20
     """Connections of all workers together."""
     database_pooler: bool = False
+    database_replica_urls: tuple[str, ...] = ()
+    read_from_primary_seconds: Annotated[int, Meta(ge=4, le=3600)] = 5
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     secret_key_previous: str = ""
     access_token_expire_minutes: Positive = 30
@@ -81,6 +83,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         check_database_url(self.database_url)
         if self.on_postgresql and self.worker_pool_size < FEWEST_CONNECTIONS:
             raise SettingsError(f"DATABASE_POOL_SIZE must be at least {FEWEST_CONNECTIONS} for each of the WORKERS")
+        check_replicas(self.database_url, self.database_replica_urls)
         check_networks(self.trusted_proxies)
         check_rate_limit_storage(self.rate_limit_storage)
         mailbox(self.mail_from)
@@ -243,12 +246,22 @@ def is_installed(package: str) -> bool:
 def check_database_url(url: str) -> None:
     """Refuse a database that is neither PostgreSQL nor an SQLite file."""
     scheme, _, rest = url.partition("://")
-    postgresql = scheme in {"postgres", "postgresql", "postgresql+asyncpg"} and is_url(url)
     sqlite = (
         scheme in {"sqlite", "sqlite+aiosqlite"} and rest.startswith("/") and rest.strip("/") not in {"", ":memory:"}
     )
-    if not (postgresql or sqlite):
+    if not (is_postgresql(url) or sqlite):
         raise SettingsError("DATABASE_URL must be postgresql://user:password@host/name or sqlite:///file")
+
+
+def check_replicas(primary: str, urls: tuple[str, ...]) -> None:
+    """Refuse replicas of anything but PostgreSQL; the message doesn't repeat a URL, which may hold a password."""
+    if urls and not all(is_postgresql(url) for url in (primary, *urls)):
+        raise SettingsError("DATABASE_REPLICA_URLS must be postgresql://user:password@host/name, as DATABASE_URL then")
+
+
+def is_postgresql(url: str) -> bool:
+    """Whether it is the address of a PostgreSQL database."""
+    return url.partition("://")[0] in {"postgres", "postgresql", "postgresql+asyncpg"} and is_url(url)
 
 
 def is_url(text: str) -> bool:

@@ -70,9 +70,10 @@ class Tracing:
         if flush.is_alive():
             self.exporter.shutdown()  # type: ignore[no-untyped-call]
 
-    def trace(self, database: Database) -> None:
-        """Make the database's statements spans."""
-        TracedStatements(database, self.tracer)
+    def trace(self, *databases: Database) -> None:
+        """Make the databases' statements spans."""
+        for database in databases:
+            TracedStatements(database, self.tracer)
 
     def requests(self, app: ASGIApp) -> ASGIApp:
         """An application whose requests are."""

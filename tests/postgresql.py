@@ -80,14 +80,35 @@ def durable_server(folder: str, *options: str) -> Iterator[Server]:
 
     The options are initdb's.
     """
+    server = on_a_port(folder)
+    server.create(*options)
+    with running(server):
+        yield server
+
+
+@contextmanager
+def hot_standby(folder: str, primary: Server) -> Iterator[Server]:
+    """Run a copy of a durable server, which replays what that one writes and meanwhile answers reads."""
+    server = on_a_port(folder)
+    server.run("pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", f"--dbname={primary.url}")
+    with running(server):
+        yield server
+
+
+def on_a_port(folder: str) -> Server:
+    """A server with the settings that it has by itself, on a port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     settings = {"listen_addresses": "127.0.0.1", "port": str(port)}
-    server = Server(folder, settings, address=f"127.0.0.1:{port}/postgres")
-    server.create(*options)
+    return Server(folder, settings, address=f"127.0.0.1:{port}/postgres")
+
+
+@contextmanager
+def running(server: Server) -> Iterator[None]:
+    """Run it for as long as the block; it may have ended by then."""
     server.start()
     try:
-        yield server
+        yield
     finally:
         if Path(f"{server.data}/postmaster.pid").exists():  # unless a test that failed left it ended
             server.stop("immediate")

@@ -14,7 +14,7 @@ LAYERS = {"schemas": 0, "models": 1, "controller": 3}
 SERVICE = 2
 # Where types of HTTP may appear.
 HTTP = {"cli", "conditional", "controller", "docs", "edge", "errors", "guard", "health", "idempotency"} | {
-    "limits", "main", "metrics", "openapi", "paging", "requests", "tracing",
+    "limits", "main", "marks", "metrics", "openapi", "paging", "replicas", "requests", "tracing",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from app.db import Database, now
 from app.jobs import Job, enqueue
 from app.main import create_app
 from app.metrics import Metrics, forget_dead_workers, is_alive
+from app.replicas import Replicas
 from app.security import Passwords
 from app.settings import Settings
 from tests.factories import SECRET, client_of, connect_to, on_sqlite
@@ -122,9 +123,14 @@ async def test_the_request_being_served_is_in_flight(client: AsyncClient) -> Non
     assert (await scrape(client)).value("http_requests_in_flight") == 1
 
 
+def metrics_of(database: Database) -> Metrics:
+    """The figures of an application that isn't there."""
+    return Metrics(database, Passwords(), Replicas(database, [], primary_seconds=5))
+
+
 @on_sqlite
 async def test_a_client_that_leaves_before_its_answer_is_counted(settings: Settings) -> None:
-    metrics = Metrics(Database(settings.database_url), Passwords())
+    metrics = metrics_of(Database(settings.database_url))
     metrics.arrived()
     metrics.answered("GET", "/items", 0, 0.1)
     figures = Figures.of(metrics.render().decode())
@@ -167,7 +173,7 @@ async def test_metrics_answer_while_the_database_is_away(settings: Settings, tmp
 
 @on_sqlite
 async def test_logins_are_counted_by_outcome(settings: Settings) -> None:
-    metrics = Metrics(Database(settings.database_url), Passwords())
+    metrics = metrics_of(Database(settings.database_url))
     for outcome in ("success", "failure", "failure"):
         metrics.count_login(outcome)
     figures = Figures.of(metrics.render().decode())

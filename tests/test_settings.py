@@ -81,6 +81,12 @@ def test_these_databases_are_taken(url: str) -> None:
     assert load(DATABASE_URL=url).database_url == url
 
 
+def test_replicas_are_named_one_after_the_other() -> None:
+    """Separated by commas, as every list is."""
+    urls = load(DATABASE_URL="postgresql://h/n", DATABASE_REPLICA_URLS="postgresql://a/n, postgres://b/n")
+    assert urls.database_replica_urls == ("postgresql://a/n", "postgres://b/n")
+
+
 def test_a_public_url_has_no_slash_at_its_end() -> None:
     """Tokens name it as their issuer."""
     assert load(PUBLIC_URL="https://api.example.org/v1/").url == "https://api.example.org/v1"
@@ -164,6 +170,9 @@ def test_migrations_need_no_secret() -> None:
         ({"DATABASE_URL": "postgresql://u@h:port/n"}, "DATABASE_URL must be"),
         ({"DATABASE_URL": "postgresql+psycopg2://h/n"}, "DATABASE_URL must be"),
         ({"DATABASE_URL": "file.sqlite3"}, "DATABASE_URL must be"),
+        ({"DATABASE_URL": "postgresql://h/n", "DATABASE_REPLICA_URLS": "sqlite:///file"}, "DATABASE_REPLICA_URLS must"),
+        ({"DATABASE_REPLICA_URLS": "postgresql://h/n"}, "DATABASE_REPLICA_URLS must"),
+        ({"READ_FROM_PRIMARY_SECONDS": "3"}, "READ_FROM_PRIMARY_SECONDS: "),
     ],
 )
 def test_a_bad_setting_is_named_in_one_line(variables: dict[str, str], message: str) -> None:

@@ -38,6 +38,7 @@ class SignedIn(Struct, frozen=True):
     created_at: datetime
     session_id: int
     last_used_at: datetime
+    wrote_at: datetime | None
 
 
 SignedInRequest = Request[SignedIn, Claims, Any]
@@ -54,6 +55,7 @@ SIGNED_IN = (
         User.created_at,
         LoginSession.id,
         LoginSession.last_used_at,
+        LoginSession.wrote_at,
     )
     .join(LoginSession, LoginSession.user_id == User.id)
     .where(

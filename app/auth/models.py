@@ -27,4 +27,6 @@ class LoginSession(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime] = mapped_column(default=now)
     refreshed_at: Mapped[datetime] = mapped_column(default=now)
+    # With replicas alone, give or take a second; a new session counts as one that has just written.
+    wrote_at: Mapped[datetime | None] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column(index=True)

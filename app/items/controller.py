@@ -43,7 +43,7 @@ class ItemController(Controller):
     async def list_items(
         self,
         request: SignedInRequest,
-        database: DatabaseItself,
+        reader: DatabaseItself,
         *,
         limit: Limit = 50,
         cursor: Cursor = None,
@@ -53,7 +53,7 @@ class ItemController(Controller):
     ) -> Response[list[ItemRead]]:
         """The caller's items, newest first, in pages: each names the next one in its `Link` header."""
         query = page_query(request, limit=limit, cursor=cursor, sort=sort, q=q, count=count)
-        return page_response(request, query, await ItemService(database).page(request.user.id, query))
+        return page_response(request, query, await ItemService(reader).page(request.user.id, query))
 
     @get(
         "/{item_id:int}",
@@ -64,12 +64,12 @@ class ItemController(Controller):
     async def read_item(
         self,
         request: SignedInRequest,
-        database: DatabaseItself,
+        reader: DatabaseItself,
         item_id: FromPath[Id],
         if_none_match: IfNoneMatch = None,
     ) -> Response[ItemRead | None]:
         """One item of the caller's."""
-        item, version = await ItemService(database).read(request.user.id, item_id)
+        item, version = await ItemService(reader).read(request.user.id, item_id)
         headers = {"ETag": entity_tag(version)}
         if is_unchanged(if_none_match, version):
             return Response(None, status_code=304, headers=headers)

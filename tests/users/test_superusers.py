@@ -7,7 +7,7 @@ import pytest
 from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec.structs import replace
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import Integer, delete, func, literal_column, select, text, update
 
 from app.auth.models import LoginSession
 from app.db import Database
@@ -255,7 +255,11 @@ async def take(client: AsyncClient, path: str, method: str) -> Response:
     return await ways[method]()
 
 
-WAITING = text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+WAITING = (
+    select(literal_column("pid", Integer()))
+    .select_from(text("pg_stat_activity"))
+    .where(text("datname = current_database() AND wait_event_type = 'Lock'"))
+)
 
 
 @on_postgresql
