@@ -56,6 +56,15 @@ async def test_tokens_of_the_last_key_stay_good(settings: Settings, pair: Pair) 
         assert await status_of(client, pair) == 401
 
 
+async def test_instances_can_be_changed_one_after_the_other(settings: Settings) -> None:
+    """When all of them first learn the new key as the other one, those that still sign with the old take it."""
+    async with started_again(settings, NEW, OLD) as (app, _):
+        pair = await new_user(app)
+    async with started_again(settings, OLD, NEW) as (_, client):
+        assert await status_of(client, pair) == 200
+        assert await status_of(client, await refreshed(client, pair)) == 200
+
+
 async def test_reuse_is_seen_across_the_change(settings: Settings, pair: Pair) -> None:
     """A spent token of the last key ends the session that a token of the new key goes on with."""
     async with started_again(settings, NEW, OLD) as (_, client):
