@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -29,6 +30,8 @@ DatabaseItself = NamedDependency[SkipValidation[Database]]
 """What a handler takes as `database` to run one statement that needs no transaction."""
 
 MAX_ID = 2**63 - 1
+MAX_UNKNOWN = 20
+"""Of so many unknown fields an answer tells: a body has room for 100,000, which would take half a second to tell."""
 KNOWN = "known_query_parameters"
 # Numbers and booleans are written one way only; no text has NUL, which PostgreSQL can neither store nor compare.
 FORMS = {int: re.compile(r"(0|-?[1-9][0-9]*)\Z"), bool: re.compile(r"(true|false)\Z")}
@@ -74,11 +77,12 @@ def parse(body: bytes) -> object:
 
 
 def invalid_fields(raw: object, struct: type[Struct]) -> list[InvalidField]:
-    """Every field of the body that is wrong, not just the first one that the decoder met."""
+    """Every field of the body that is wrong, not just the first one that the decoder met; of unknown ones, a few."""
     if not isinstance(raw, dict):
         return [InvalidField("", "must be an object")]
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    errors = [InvalidField(pointer(name), "is unknown") for name in raw.keys() - fields.keys()]
+    unknown = islice((name for name in raw if name not in fields), MAX_UNKNOWN)
+    errors = [InvalidField(pointer(name), "is unknown") for name in unknown]
     for name, field in fields.items():
         if name in raw and not fits(raw[name], field.type):
             errors.append(InvalidField(pointer(name), "must be " + expected(type_info(field.type))))

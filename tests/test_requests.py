@@ -226,6 +226,15 @@ async def test_docs_and_health_ignore_query_parameters(client: AsyncClient, path
     assert (await client.get(f"{path}?x=1&x=2")).status_code == 200
 
 
+@on_sqlite
+async def test_of_many_unknown_fields_an_answer_tells_a_few(client: AsyncClient) -> None:
+    """Besides all that are wrong or missing: the answer is not larger than the question."""
+    body = {f"a{number}": 1 for number in range(1000)}
+    found = pointers(await client.post("/users/", json=body))
+    assert {"/username", "/email", "/password"} < set(found)
+    assert len(found) == 20 + 3
+
+
 # Ids in paths ---------------------------------------------------------------------------------------------------------
 
 BAD_IDS = [

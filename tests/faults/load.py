@@ -86,7 +86,7 @@ def request(method: str, path: str, headers: Mapping[str, str] | None = None, bo
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 LOGIN = request("POST", "/token", FORM, f"username=alice&password={PASSWORD.replace(' ', '+')}".encode())
-"""A right one, of the user that `sign_in` registers."""
+"""A right one, of alice."""
 
 
 async def once(port: int, data: bytes) -> int:
@@ -140,11 +140,11 @@ def workers(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def sign_in(port: int) -> str:
-    """The Authorization header of a new user, alice."""
+async def sign_in(port: int, username: str = "alice") -> str:
+    """The Authorization header of a new user."""
     async with AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        assert (await register(client, "alice")).status_code == 201
-        return f"Bearer {(await log_in(client, 'alice')).json()['access_token']}"
+        assert (await register(client, username)).status_code == 201
+        return f"Bearer {(await log_in(client, username)).json()['access_token']}"
 
 
 async def gauges(port: int) -> dict[str, float]:
