@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 import msgspec
 import structlog
+from sqlalchemy.exc import StatementError
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -16,6 +17,25 @@ def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     """Put the request's id on the line, unless the line names one."""
     if current := request_id.get():
         event.setdefault("request_id", current)
+    return event
+
+
+def hide_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Leave out of a traceback what a database says of rows and parameters: people's addresses, hashes and texts.
+
+    The kind of error, its SQLSTATE, its constraint and the statement stay.
+    """
+    error = event.get("exc_info")
+    error = sys.exc_info()[1] if error is True else error[1] if isinstance(error, tuple) else error
+    while isinstance(error, BaseException):
+        told = [getattr(error, name, None) for name in ("sqlstate", "constraint_name")]
+        if isinstance(error, StatementError):
+            error.hide_parameters = True
+            error.args = (type(error.orig).__qualname__,)
+        elif told[0]:  # a driver's own
+            error.args = (" ".join(str(part) for part in told if part),)
+            error.__dict__.update(detail=None, hint=None)
+        error = error.__cause__ or error.__context__
     return event
 
 
@@ -35,6 +55,7 @@ def configure(level: str, *, production: bool) -> None:
         add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        hide_values,
     ]
     renderers: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=json_line)]

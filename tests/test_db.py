@@ -15,7 +15,6 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 
 from app import db
-from app.__main__ import migrate
 from app.db import Database, driver_url
 from app.errors import Conflict, InvalidFields, Unavailable, database_error
 from app.main import create_app
@@ -75,13 +74,6 @@ FAILING_COMMIT = {
         FOR EACH ROW EXECUTE FUNCTION fail()""",
     ],
 }
-
-
-@pytest.fixture
-def own_database_url(empty_database_url: str) -> str:
-    """A migrated database of one test, which may change its schema."""
-    migrate(empty_database_url)
-    return empty_database_url
 
 
 @pytest.mark.parametrize("write", [lambda client: register(client, "bob"), create_item], ids=["register", "item"])
