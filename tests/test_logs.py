@@ -2,12 +2,14 @@
 
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 import structlog
+from sqlalchemy.exc import IntegrityError
 
 from app import logs
 from app.items.service import ItemService
@@ -150,6 +152,11 @@ async def test_a_traceback_shows_no_local_variables(
     assert token_of(alice) not in out
 
 
+def refuse() -> None:
+    """Fail as a database does that doesn't take a row."""
+    raise IntegrityError("INSERT", {"email": CANARY}, sqlite3.IntegrityError(CANARY))
+
+
 # What makes a database refuse a row with an error that is a bug of ours, since no rule foresees it.
 REFUSED = {
     "sqlite": "CREATE TRIGGER refuse BEFORE INSERT ON users BEGIN SELECT RAISE(ABORT, 'refused'); END",
@@ -174,6 +181,20 @@ async def test_a_bug_that_the_database_finds_is_logged_without_the_row(
     assert "IntegrityError" in out
     assert CANARY not in out
     assert "argon2" not in out
+
+
+@on_sqlite
+def test_an_error_of_the_database_hides_the_row_whoever_logs_it(lines: Lines) -> None:
+    """A library by the standard library's logging, or the application where it was caught."""
+    logs.configure("INFO", production=True)
+    for logger, event in [(logging.getLogger("library"), "one"), (structlog.get_logger(), "other")]:
+        try:
+            refuse()
+        except IntegrityError:
+            logger.exception(event)
+    assert [line["event"] for line in lines.read()] == ["one", "other"]
+    assert lines.text.count("[SQL: INSERT]") == 2
+    assert CANARY not in lines.text
 
 
 async def test_what_the_client_gets_wrong_is_no_error_in_the_log(lines: Lines) -> None:
