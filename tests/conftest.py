@@ -142,6 +142,13 @@ def empty_database_url(request: pytest.FixtureRequest, anyio_backend: object) ->
     return url
 
 
+@pytest.fixture
+def own_database_url(empty_database_url: str) -> str:
+    """A migrated database of one test, which may change its schema."""
+    migrate(empty_database_url)
+    return empty_database_url
+
+
 async def create_database(server: asyncpg.Connection) -> str:
     """A new database with a name that nobody else has."""
     name = f"test_{token_hex(8)}"

@@ -80,13 +80,6 @@ FAILING_COMMIT = {
 }
 
 
-@pytest.fixture
-def own_database_url(empty_database_url: str) -> str:
-    """A migrated database of one test, which may change its schema."""
-    migrate(empty_database_url)
-    return empty_database_url
-
-
 @pytest.mark.parametrize("write", [lambda client: register(client, "bob"), create_item], ids=["register", "item"])
 async def test_a_commit_that_fails_is_an_error_and_leaves_nothing(
     own_database_url: str, write: Callable[[AsyncClient], Awaitable[Response]]

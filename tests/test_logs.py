@@ -13,7 +13,7 @@ from app import logs
 from app.items.service import ItemService
 from app.main import create_app
 from app.settings import Settings
-from tests.factories import People, connect_to, create_item, log_in, on_sqlite, register, token_of
+from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, register, token_of
 from tests.problems import assert_problem
 
 CANARY = "canary-3b9f-Qz7xT2"
@@ -167,6 +167,32 @@ def test_a_traceback_shows_no_row_that_the_database_refused(lines: Lines, *, pro
     assert "HINT: None." in text
     assert "[SQL: INSERT]" in text
     assert "The above exception was the direct cause" in text
+
+
+# What makes a database refuse a row with an error that is a bug of ours, since no rule foresees it.
+REFUSED = {
+    "sqlite": "CREATE TRIGGER refuse BEFORE INSERT ON users BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    "postgresql": "ALTER TABLE users ADD CONSTRAINT refused CHECK (username = 'root')",
+}
+
+
+@pytest.mark.parametrize("environment", ["production", "development"])
+async def test_a_bug_that_the_database_finds_is_logged_without_the_row(
+    capsys: pytest.CaptureFixture[str], own_database_url: str, environment: str
+) -> None:
+    """Drivers repeat the row that they refuse, and the library the parameters: addresses, hashes, people's texts."""
+    settings = Settings(secret_key=SECRET, database_url=own_database_url, jobs_in_process=False)
+    async with Lines(capsys, settings).served(environment=environment) as people:
+        engine = people.app.state.database.engine
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(REFUSED[engine.dialect.name])
+        answer = await register(people.client, "alice", email=f"{CANARY}@example.org")
+        out = capsys.readouterr().out
+    assert_problem(answer, 500, "Internal server error")
+    assert "INSERT INTO users" in out
+    assert "IntegrityError" in out
+    assert CANARY not in out
+    assert "argon2" not in out
 
 
 async def test_what_the_client_gets_wrong_is_no_error_in_the_log(lines: Lines) -> None:
