@@ -204,7 +204,7 @@ async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
 ) -> None:
     """Within the bound, so that nobody reads what is older; and no client is told."""
     clients = Clients()
-    async with sessions(address, 4) as (idle, other, *writers):
+    async with sessions(address, 5) as (idle, other, prompt, *writers):
         await wait_until_ready(idle, ready=True, within=AFTER_WRITE_SECONDS + SLACK_SECONDS)
         load = [
             asyncio.create_task(task)
@@ -215,6 +215,7 @@ async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
         ]
         await asyncio.sleep(AFTER_WRITE_SECONDS)
         await execute(standby, "SELECT pg_wal_replay_pause()")
+        await clients.create(prompt)  # Until somebody writes, it doesn't lag.
         left = await wait_until_ready(idle, ready=False, within=LAG_SECONDS + SLACK_SECONDS)
         before = await reads_of(standby)
         assert await reads_of(standby) == before
