@@ -32,11 +32,6 @@ test-faults *args: (_install "requirements-dev.lock")
 fuzz minutes="5": (_install "requirements-dev.lock")
     @FUZZ_MINUTES={{ quote(minutes) }} exec {{ python }} -m pytest -m fuzz --numprocesses=0 -rA tests/fuzz
 
-# Run the tests that start several servers: replicas
-[positional-arguments]
-test-scale *args: (_install "requirements-dev.lock")
-    @exec {{ python }} -m pytest -m scale --numprocesses=0 "$@"
-
 # Run every check that a change must pass
 check: _formatted lint types _migrated test
 
