@@ -1,17 +1,13 @@
 """Starts the service: `python -m app`, or with `--reload` again whenever its code changes."""
 
 import asyncio
+import multiprocessing
 import os
-import signal
 import sys
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
-from typing import Any
 
 import msgspec
 import structlog
@@ -24,15 +20,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.db import Database
-from app.drain import DrainingServer
 from app.health import report_connections
+from app.processes import STOP_SECONDS, DrainingServer, forget_signals_in_workers, load_worker
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
 ROOT = Path(__file__).parent.parent
 # What the server itself says goes out as the application's lines do, instead of in a format of its own.
 GRANIAN_LOGGERS = {"_granian": {"propagate": True}}
-STOP_SECONDS = 30
-"""How long a worker has to answer the requests that it has begun."""
 MAX_HEADER_BYTES = 64 * 1024
 """Of a request, about: it is looked at between two reads. Granian would keep 408 KiB of each connection."""
 
@@ -50,7 +44,9 @@ def serve(*, reload: bool = False) -> None:
         migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
-        if not reload:  # a worker that reloads must find no module of the application imported before it
+        if reload:  # a forked worker would find the old modules, which the migrations have imported, in its memory
+            multiprocessing.set_start_method("spawn")
+        else:
             try_out(settings)
         announce(settings)
         forget_signals_in_workers()
@@ -74,29 +70,6 @@ def try_out(settings: Settings) -> None:
     from app.main import create_app  # noqa: PLC0415 - see metrics_directory
 
     create_app(msgspec.structs.replace(settings, metrics=False, otel_exporter_otlp_endpoint=""))
-
-
-def forget_signals_in_workers() -> None:
-    """Let SIGTERM end a worker that is still starting: it inherits Granian's handler, which only marks its parent."""
-    if sys.platform != "win32":
-        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-
-
-def load_worker() -> Callable[..., Any]:
-    """The application, which a worker calls by ASGI."""
-    Thread(target=end_with_parent, daemon=True).start()
-    from app.main import app  # noqa: PLC0415 - see metrics_directory
-
-    return app
-
-
-def end_with_parent() -> None:
-    """End this worker when the process that started it is gone, killed say: it would keep the port for ever."""
-    if parent := parent_process():
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(STOP_SECONDS)
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
