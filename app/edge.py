@@ -19,6 +19,7 @@ from app.patience import Patience
 
 # Others are a client's invention, and belong neither into logs nor into labels, which are kept for ever.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+NOWHERE = "/."
 SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
 
 BODY_WITHIN_SECONDS = 25
@@ -127,6 +128,9 @@ class Exchange:
         if self.is_head:
             # It takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
             scope["method"] = "GET"
+        if "//" in scope["path"]:
+            # The router takes it for one slash; a proxy that bars a path doesn't, and lets it through.
+            scope["path"] = NOWHERE
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         self.receive_on = receive
         self.is_received = False

@@ -48,11 +48,11 @@ def alembic(folder: Path, *arguments: str, url: str) -> subprocess.CompletedProc
 
 
 @contextmanager
-def service(folder: Path, port: int, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def service(folder: Path, port: int, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """The service, which is ready; what it prints is in `out` in its folder."""
     with (folder / "out").open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app"],
+            [sys.executable, "-m", "app", *arguments],
             cwd=folder,
             env=environment(PORT=str(port), **variables),
             stdout=out,

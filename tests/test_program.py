@@ -7,12 +7,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic, sleep
 
 import httpx
 import pytest
 
 from tests.factories import PASSWORD, SECRET
-from tests.programs import ROOT, STOP_SECONDS, environment, run, service
+from tests.programs import LONGEST_SECONDS, ROOT, STOP_SECONDS, environment, run, service
 
 
 def stop(process: subprocess.Popen[str]) -> int:
@@ -130,12 +131,41 @@ def test_a_database_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, url
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_application_that_cannot_be_built_ends_the_program(tmp_path: Path, workers: str) -> None:
     """With its traceback, once, rather than worker after worker."""
-    for part in ("app", "migrations"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    copy_program(tmp_path)
     with (tmp_path / "app" / "health.py").open("a") as module:
         module.write("\nraise ZeroDivisionError\n")
     ended = run(tmp_path, "app", SECRET_KEY=SECRET, WORKERS=workers)
     assert ended.returncode == 1
     assert ended.stderr.count("Traceback") == 1
     assert ended.stderr.endswith("ZeroDivisionError\n")
+
+
+def copy_program(folder: Path) -> None:
+    """Put a copy of the application there, to be changed; a program that runs there takes it instead of ours."""
+    for part in ("app", "migrations"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", folder)
+
+
+def test_a_change_of_the_code_is_served_at_once_in_development(tmp_path: Path, free_tcp_port: int) -> None:
+    """By `just dev`, whose workers begin anew."""
+    copy_program(tmp_path)
+    url = f"http://127.0.0.1:{free_tcp_port}/openapi.json"
+    with service(tmp_path, free_tcp_port, "--reload") as process:
+        assert httpx.get(url).json()["info"]["title"] == "Backend API"
+        module = tmp_path / "app" / "openapi.py"
+        module.write_text(module.read_text().replace('title="Backend API"', 'title="Changed API"'))
+        deadline = monotonic() + LONGEST_SECONDS
+        while title_at(url) != "Changed API":
+            assert monotonic() < deadline
+            sleep(0.2)
+        assert stop(process) == 0
+
+
+def title_at(url: str) -> str | None:
+    """What the document is called; None while no worker answers."""
+    try:
+        title: str = httpx.get(url).json()["info"]["title"]
+    except httpx.TransportError:
+        return None
+    return title

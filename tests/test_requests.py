@@ -272,6 +272,13 @@ async def test_a_slash_at_the_end_makes_no_difference(people: People, path: str)
         assert plain.content == slashed.content
 
 
+@on_sqlite
+@pytest.mark.parametrize("path", ["//health/live", "/health//live", "/health/live//", "//docs", "//openapi.json"])
+async def test_two_slashes_are_another_path(client: AsyncClient, path: str) -> None:
+    """One that a proxy lets through, which bars the right one."""
+    assert_problem(await client.get(f"http://test{path}"), 404, "There is nothing at this path")
+
+
 async def test_registering_works_with_and_without_a_slash(client: AsyncClient) -> None:
     """POST, too."""
     body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
