@@ -67,7 +67,11 @@ SIGNED_IN = (
 )
 USED = (
     update(LoginSession)
-    .where(LoginSession.id == bindparam("session_id"), LoginSession.last_used_at <= bindparam("minute_ago"))
+    .where(
+        LoginSession.id == bindparam("session_id"),
+        LoginSession.user_id == bindparam("user_id"),
+        LoginSession.last_used_at <= bindparam("minute_ago"),
+    )
     .values(last_used_at=bindparam("now"))
     .returning(LoginSession.id)
 )
@@ -149,14 +153,15 @@ async def signed_in(claims: Claims, connection: ASGIConnection[Any, Any, Any, An
         return None
     user = SignedIn(*rows[0])
     if user.last_used_at <= moment - MINUTE:
-        await note_use(database, user.session_id, moment)
+        await note_use(database, claims, moment)
     return user
 
 
-async def note_use(database: Database, session_id: int, moment: datetime) -> None:
+async def note_use(database: Database, claims: Claims, moment: datetime) -> None:
     """Write down that the session is in use, at most once a minute; a request never fails for it."""
     try:
-        await database.fetch(USED, {"session_id": session_id, "now": moment, "minute_ago": moment - MINUTE})
+        session = {"session_id": claims.sid, "user_id": claims.user_id}
+        await database.fetch(USED, {**session, "now": moment, "minute_ago": moment - MINUTE})
     except (SQLAlchemyError, OSError) as error:
         log.warning("session use not noted", cause=type(error).__name__)
 

@@ -21,6 +21,7 @@ WROTE = (
     update(LoginSession)
     .where(
         LoginSession.id == bindparam("session_id"),
+        LoginSession.user_id == bindparam("user_id"),
         LoginSession.wrote_at.is_(None) | (LoginSession.wrote_at < bindparam("now")),
     )
     .values(wrote_at=bindparam("now"))
@@ -46,12 +47,12 @@ class Marks:
         if user is None or scope["type"] == ScopeType.WEBSOCKET or scope["method"] in READING:
             await self.app(scope, receive, send)
             return
-        marked_at = await self.mark(user.session_id, user.wrote_at)
+        marked_at = await self.mark(user, user.wrote_at)
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 try:
-                    await self.mark(user.session_id, marked_at)
+                    await self.mark(user, marked_at)
                 except (SQLAlchemyError, OSError) as error:
                     # The work is done, and an error would have the client do it again.
                     log.warning("write not marked", cause=type(error).__name__)
@@ -59,10 +60,11 @@ class Marks:
 
         await self.app(scope, receive, send_marked)
 
-    async def mark(self, session_id: int, marked_at: datetime | None) -> datetime:
+    async def mark(self, user: SignedIn, marked_at: datetime | None) -> datetime:
         """Mark the session as writing now, unless that was done lately; gives the time of the mark."""
         moment = now()
         if marked_at is not None and moment - marked_at < OLDEST:
             return marked_at
-        await self.database.fetch_prepared(WROTE, {"session_id": session_id, "now": moment})
+        session = {"session_id": user.session_id, "user_id": user.id}
+        await self.database.fetch_prepared(WROTE, {**session, "now": moment})
         return moment
