@@ -69,7 +69,7 @@ USED = (
     update(LoginSession)
     .where(
         LoginSession.id == bindparam("session_id"),
-        LoginSession.user_id == bindparam("user_id"),
+        LoginSession.user_id == bindparam("owner"),
         LoginSession.last_used_at <= bindparam("minute_ago"),
     )
     .values(last_used_at=bindparam("now"))
@@ -160,7 +160,7 @@ async def signed_in(claims: Claims, connection: ASGIConnection[Any, Any, Any, An
 async def note_use(database: Database, claims: Claims, moment: datetime) -> None:
     """Write down that the session is in use, at most once a minute; a request never fails for it."""
     try:
-        session = {"session_id": claims.sid, "user_id": claims.user_id}
+        session = {"session_id": claims.sid, "owner": claims.user_id}
         await database.fetch(USED, {**session, "now": moment, "minute_ago": moment - MINUTE})
     except (SQLAlchemyError, OSError) as error:
         log.warning("session use not noted", cause=type(error).__name__)

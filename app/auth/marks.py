@@ -21,7 +21,7 @@ WROTE = (
     update(LoginSession)
     .where(
         LoginSession.id == bindparam("session_id"),
-        LoginSession.user_id == bindparam("user_id"),
+        LoginSession.user_id == bindparam("owner"),
         LoginSession.wrote_at.is_(None) | (LoginSession.wrote_at < bindparam("now")),
     )
     .values(wrote_at=bindparam("now"))
@@ -65,6 +65,6 @@ class Marks:
         moment = now()
         if marked_at is not None and moment - marked_at < OLDEST:
             return marked_at
-        session = {"session_id": user.session_id, "user_id": user.id}
+        session = {"session_id": user.session_id, "owner": user.id}
         await self.database.fetch_prepared(WROTE, {**session, "now": moment})
         return moment
