@@ -69,13 +69,14 @@ def test_several_workers_serve_one_port(tmp_path: Path, free_tcp_port: int) -> N
 
 SERVER_LINE = """
 import logging
+from pathlib import Path
 from app import logs
 from app.__main__ import server
 from app.settings import Settings
 
 settings = Settings.load()
 logs.configure(settings.log_level, production=settings.production)
-server(settings, reload=False)
+server(settings, Path("draining"), reload=False)
 logging.getLogger("_granian").error("Unexpected exit from worker-1")
 """
 
