@@ -181,7 +181,7 @@ INVALID_VALUE = {"22000", "22001", "22003", "22021", "22P05"}
 # And those whose cause is the state of the server: it stops, is full, read-only, late, deadlocked, not migrated, or not
 # to be signed in to by the name and password of DATABASE_URL.
 UNAVAILABLE_CLASSES = ("08", "28", "3D", "40", "53", "57", "58", "XX")
-UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55P03"}
+UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55000", "55P03"}
 
 
 def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one for each kind of failure

@@ -66,7 +66,9 @@ def configure(level: str, *, production: bool, extras: Sequence[Processor] = ())
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        # Whole lines: PrintLogger writes the end of a line by itself where output isn't buffered, and another worker's
+        # line may come between.
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stdout)

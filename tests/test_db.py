@@ -365,7 +365,7 @@ async def error_of(app: Litestar, statement: str, **parameters: object) -> Excep
             (state, Unavailable)
             for state in ("08006", "28P01", "3D000", "25006", "25P03", "40001", "40P01", "42P01", "53100", "53300")
         ),
-        *((state, Unavailable) for state in ("55P03", "57014", "57P01", "57P03", "58030", "XX000")),
+        *((state, Unavailable) for state in ("55000", "55P03", "57014", "57P01", "57P03", "58030", "XX000")),
         ("23503", OwnerGone),
         *((state, None) for state in ("23502", "23505", "23514", "42703", "42601", "P0001")),
     ],

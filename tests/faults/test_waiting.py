@@ -19,7 +19,7 @@ from tests.problems import assert_problem
 pytestmark = pytest.mark.faults
 Record = Callable[[str, object], None]
 
-POOL = 10
+POOL = 20
 LONGEST_SECONDS = 5
 SLOW_INSERT = """
 CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(20); RETURN NEW; END $$;
@@ -92,11 +92,11 @@ async def test_a_locked_table_stops_nobody_who_does_not_need_it(
 async def test_when_all_connections_hang_nobody_waits_for_long(
     client: AsyncClient, empty_postgresql_url: str, record_property: Record, fault: str
 ) -> None:
-    """With six times as many requests as connections: a 503 in five seconds for each, and then all is well again."""
+    """With four times as many requests as connections: a 503 in five seconds for each, and then all is well again."""
     watch, live = Watch(), Watch()
 
     async def flood() -> None:
-        tasks = [asyncio.create_task(watch.time(create_item(client))) for _ in range(6 * POOL)]
+        tasks = [asyncio.create_task(watch.time(create_item(client))) for _ in range(4 * POOL)]
         while not all(task.done() for task in tasks):
             assert (await live.time(client.get("/health/live"))).status_code == 200
             await asyncio.sleep(0.1)
