@@ -40,6 +40,11 @@ from tests.through import (  # noqa: F401 - pytest finds its hooks and fixtures 
 SERVER = "TEST_DATABASE_URL"
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a test waits for servers about as long as it computes."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL once for all workers, which inherit its address, unless there is a server already."""
     if hasattr(config, "workerinput") or config.option.collectonly or os.environ.get(SERVER):
