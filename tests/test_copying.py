@@ -21,6 +21,8 @@ from tests.factories import SECRET, add_user, client_of, connect_to, create_item
 from tests.factories import People as Users
 from tests.test_cli import litestar
 
+pytestmark = pytest.mark.direct("whose command is for the server itself")
+
 LAST_CENTURY = datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 FAR = datetime(9999, 12, 31, tzinfo=UTC)
 UNICODE = "Regenschirm ☂️ עברית \U0001f302 %s $1 \\N \t\n\"'"

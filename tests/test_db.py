@@ -187,6 +187,7 @@ async def test_while_the_database_is_away_the_answer_is_503(url: str) -> None:
         assert (await client.get("/users/me")).status_code == 401
 
 
+@pytest.mark.direct("about connections of the server's own")
 @on_postgresql
 async def test_after_a_restart_of_the_database_the_service_serves_again(
     app: Litestar, people: People, server: asyncpg.Connection
@@ -206,6 +207,7 @@ async def test_after_a_restart_of_the_database_the_service_serves_again(
     assert {answer.status_code for answer in answers} == {200}
 
 
+@pytest.mark.direct("about connections of the server's own")
 @on_postgresql
 async def test_a_connection_that_the_server_refuses_is_503(database_url: str, server: asyncpg.Connection) -> None:
     """However a statement is sent."""

@@ -257,6 +257,7 @@ async def test_what_a_standby_fails_to_read_is_read_from_the_primary(standby: St
     assert standby.complete_until < 0
 
 
+@pytest.mark.direct("about connections of the server's own")
 async def test_what_takes_too_long_is_not_tried_again(
     postgresql_url: str, standby: Standby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +269,7 @@ async def test_what_takes_too_long_is_not_tried_again(
     await slow.close()
 
 
+@pytest.mark.direct("about connections of the server's own")
 @on_postgresql
 async def test_a_standby_that_has_restarted_is_left_out_until_it_was_looked_at(
     app: Litestar, alice: AsyncClient, server: asyncpg.Connection, replica_url: str, monkeypatch: pytest.MonkeyPatch

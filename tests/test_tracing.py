@@ -93,6 +93,7 @@ async def test_a_request_has_the_attributes_of_the_conventions(settings: Setting
     assert span.end_time_unix_nano > span.start_time_unix_nano
 
 
+@pytest.mark.direct("which counts the statements, of which there is one more for each transaction")
 async def test_each_statement_has_its_text_without_its_parameters(settings: Settings, collector: Collector) -> None:
     """Those of the hot path, which the driver runs itself, and those of SQLAlchemy's sessions, each once."""
     async with traced(settings, collector) as people:
