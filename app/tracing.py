@@ -68,7 +68,7 @@ class Tracing:
         flush.start()
         await asyncio.to_thread(flush.join, FLUSH_SECONDS)
         if flush.is_alive():
-            self.exporter.shutdown()  # type: ignore[no-untyped-call]
+            self.exporter.shutdown()  # type: ignore[no-untyped-call] # the SDK's
 
     def trace(self, *databases: Database) -> None:
         """Make the databases' statements spans."""

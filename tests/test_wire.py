@@ -1,25 +1,25 @@
 """What comes over the wire, byte by byte, to the real program."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import httpx
 import pytest
 
-from tests.factories import SECRET
+from tests.factories import PASSWORD, SECRET
 from tests.programs import service
 
+CANARY = b"canary-5d1e"
 HOST = b"Host: localhost\r\n"
 FORM = HOST + b"Content-Type: application/x-www-form-urlencoded\r\n"
 SMUGGLED = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def port(tmp_path_factory: pytest.TempPathFactory, free_tcp_port_factory: Callable[[], int]) -> Iterator[int]:
     """Where the service listens, as in production."""
-    folder = tmp_path_factory.mktemp("service")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        number: int = probe.getsockname()[1]
+    folder, number = tmp_path_factory.mktemp("service"), free_tcp_port_factory()
     with service(folder, number, ENVIRONMENT="production", SECRET_KEY=SECRET, DATABASE_URL=f"sqlite:///{folder}/db"):
         yield number
 
@@ -116,3 +116,35 @@ def test_a_strange_target_opens_nothing_and_is_not_echoed(port: int, data: bytes
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"evil" not in answer
     assert b"location:" not in answer
+
+
+def close_after(request: bytes) -> bytes:
+    """The head of a request after which the connection is closed."""
+    return request + b"Connection: close\r\n\r\n"
+
+
+def test_what_a_client_says_in_its_headers_is_not_believed_and_not_repeated(port: int) -> None:
+    """Neither its Host nor who forwards for whom; TRACE, which repeats headers, is refused."""
+    forged = b"Host: evil.example\r\nX-Forwarded-Host: evil.example\r\nForwarded: host=evil.example\r\n"
+    metadata = exchange(port, close_after(b"GET /.well-known/oauth-authorization-server HTTP/1.1\r\n" + forged))
+    assert f'"issuer":"http://127.0.0.1:{port}"'.encode() in metadata
+    assert b"evil" not in metadata
+    for method in (b"TRACE", b"TRACK"):
+        answer = exchange(port, close_after(method + b" /items HTTP/1.1\r\nHost: x\r\nX-Secret: " + CANARY + b"\r\n"))
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        assert CANARY not in answer
+    split = exchange(port, close_after(b"GET /users/%0d%0aX-Injected:%20" + CANARY + b" HTTP/1.1\r\nHost: x\r\n"))
+    assert split.startswith(b"HTTP/1.1 404 ")
+    assert CANARY not in split
+
+
+def test_without_trusted_proxies_the_peer_is_the_client_to_the_server_too(port: int) -> None:
+    """Some servers believe X-Forwarded-For from their own machine unless they are told not to."""
+    url = f"http://127.0.0.1:{port}"
+    forged = {"X-Forwarded-For": "203.0.113.9", "X-Real-IP": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
+    body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
+    httpx.post(f"{url}/users/", json=body, headers=forged)
+    login = httpx.post(f"{url}/token", data={"username": "alice", "password": PASSWORD}, headers=forged)
+    bearer = {"Authorization": f"Bearer {login.json()['access_token']}"}
+    (session,) = httpx.get(f"{url}/users/me/sessions", headers=bearer | forged).json()
+    assert session["address"] == "127.0.0.1"

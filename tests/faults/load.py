@@ -18,6 +18,8 @@ PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "METRICS": "tru
 REFUSED, HUNG_UP = 0, -1
 """What is noted in a status' place: no connection came about; one did, and ended without an answer."""
 ANSWER_WITHIN_SECONDS = 60
+OTHERS_WITHIN_MS = 100
+"""What 99 of 100 of the requests of those who do nothing wrong take at most."""
 
 
 @dataclass
@@ -84,6 +86,7 @@ def request(method: str, path: str, headers: Mapping[str, str] | None = None, bo
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
+JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 LOGIN = request("POST", "/token", FORM, f"username=alice&password={PASSWORD.replace(' ', '+')}".encode())
 """A right one, of alice."""

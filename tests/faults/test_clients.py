@@ -11,7 +11,9 @@ import pytest
 from tests.faults.load import (
     FORM,
     HUNG_UP,
+    JSON,
     LOGIN,
+    OTHERS_WITHIN_MS,
     PRODUCTION,
     Connection,
     gauges,
@@ -26,9 +28,7 @@ from tests.programs import service
 
 pytestmark = pytest.mark.faults
 
-JSON = {"Content-Type": "application/json"}
 CLOSED_WITHIN_SECONDS = 30
-OTHERS_WITHIN_MS = 100
 MORE_MB = 64
 """How much more memory any of this may take."""
 

@@ -10,7 +10,9 @@ import pytest
 from tests.faults.load import (
     FORM,
     HUNG_UP,
+    JSON,
     LOGIN,
+    OTHERS_WITHIN_MS,
     PRODUCTION,
     load,
     once,
@@ -24,12 +26,8 @@ from tests.programs import service
 
 pytestmark = pytest.mark.faults
 
-JSON = {"Content-Type": "application/json"}
 DEEP = 100_000
 LONGEST_SECONDS = 30
-OTHERS_WITHIN_MS = 100
-"""What 99 of 100 of the others' requests take at most; on a machine that is busy with more than this test, three times
-what they took just before."""
 MORE_MB = 128
 """How much more memory any of this may take."""
 
@@ -116,7 +114,10 @@ async def test_64_logins_at_once_slow_nobody_else_down(
 
 
 async def others_bound(port: int, token: str) -> float:
-    """What the others' 99 of 100 requests may take, after a moment in which nobody disturbs them."""
+    """What 99 of 100 of the others' requests may take.
+
+    On a machine that is busy with more than this, three times as long as in a moment in which nobody disturbs them.
+    """
     async with load(port, "GET", "/users/me", pause=0.01, clients=2, Authorization=token) as quiet:
         await seconds_until(lambda: len(quiet.outcomes) > 300)
     return max(OTHERS_WITHIN_MS, round(3 * quiet.p99_ms))
