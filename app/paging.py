@@ -189,7 +189,7 @@ class Listing(Generic[Read]):
         """`read` names the columns to read, among them the orders and the key, which is unique.
 
         `where` chooses the rows, and may have parameters; each order needs an index of what it compares, the order and
-        the key. `searched` are folded columns.
+        the key, or `key + 0` alone. `searched` are folded columns.
         """
         self.read = read
         table = table_of(model)
