@@ -19,9 +19,9 @@ from granian.log import LogLevels
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
-from app.db import Database
-from app.health import report_connections
-from app.processes import STOP_SECONDS, DrainingServer, forget_signals_in_workers, load_worker
+from app.database.sessions import Database
+from app.operations.health import log_connections
+from app.operations.processes import STOP_SECONDS, DrainingServer, forget_signals_in_workers, load_worker
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +100,7 @@ async def check_connections(settings: Settings) -> None:
     """Tell the operator once, and not in every worker, that the server may run out of connections."""
     database = Database(settings.database_url, pool_size=1)
     try:
-        await report_connections(database, settings.database_pool_size)
+        await log_connections(database, settings.database_pool_size)
     except (SQLAlchemyError, OSError) as error:
         # The migrations, which have no time-outs to start with, have got through it.
         hint = "; set DATABASE_POOLER=true" if "unsupported startup parameter" in str(error) else ""

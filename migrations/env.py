@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import SchemaItem
 
 import app.main  # noqa: F401 - imports every model, and with it puts its table into the metadata
-from app.db import UNPREPARED, Base, driver_url, sqlite_engine, transactional
+from app.database.engine import UNPREPARED, driver_url, sqlite_engine, transactional
+from app.database.models import Base
 from app.settings import SettingsError, database_url
 
 # Any number that no other program takes on the same server.

@@ -20,7 +20,7 @@ from litestar import Litestar
 from sqlalchemy import make_url
 
 from app.__main__ import migrate
-from app.db import Base
+from app.database.models import Base
 from app.main import create_app
 from app.settings import Settings
 from tests import postgresql

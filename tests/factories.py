@@ -12,10 +12,10 @@ from litestar.di import Provide
 from sqlalchemy import Connection, Engine, event
 
 from app.auth.service import AuthService
-from app.db import Database
-from app.limits import Client
-from app.prepared import Rows
-from app.security import Passwords
+from app.database.driver import Rows
+from app.database.sessions import Database
+from app.security.limits import Client
+from app.security.passwords import Passwords
 from app.users.models import User
 
 SECRET = "tests-only-2b7e151628aed2a6abf7158809cf4f3c"

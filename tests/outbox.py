@@ -8,7 +8,7 @@ from pathlib import Path
 
 from litestar import Litestar
 
-from app.jobs import Worker
+from app.jobs.worker import Worker
 from app.main import job_handlers
 from app.settings import Settings
 

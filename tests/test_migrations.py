@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.__main__ import migrate
-from app.db import driver_url
+from app.database.engine import driver_url
 from tests.programs import ROOT, alembic, environment
 
 TABLES = {"users", "sessions", "items"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.db import Database
+from app.database.sessions import Database
 from tests import servers
 from tests.factories import Gateway
 from tests.programs import POOLED

@@ -8,12 +8,12 @@ from litestar import Controller, MediaType, Request, Response, delete, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, SkipValidation
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.credentials import RESET_MAIL, CredentialService, InvalidResetToken
-from app.auth.guard import PUBLIC, SignedInRequest, caller
+from app.auth.credentials import CredentialService, InvalidResetToken, UserNotFound, WrongPassword
+from app.auth.guard import SignedInRequest, caller
 from app.auth.schemas import (
     MAX_PARAMETERS,
+    Accepted,
     PasswordChange,
     PasswordReset,
     PasswordResetRequest,
@@ -26,27 +26,17 @@ from app.auth.schemas import (
 )
 from app.auth.service import AuthService, InvalidRefreshToken, WrongCredentials
 from app.auth.sessions import SessionNotFound, SessionService
-from app.db import after_commit
+from app.database.sessions import after_commit
 from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
-from app.jobs import enqueue
-from app.limits import (
-    PASSWORD_RESETS,
-    PASSWORD_RESETS_PER_NETWORK,
-    Limits,
-    calling_client,
-    client_address,
-    client_network,
-)
-from app.logs import security_event
-from app.openapi import raises
-from app.requests import LENIENT, Session
-from app.users.schemas import Accepted
-from app.users.service import UserNotFound, WrongPassword, name_key, normalise_email
+from app.http.access import FORM_KEY, LENIENT, PUBLIC
+from app.http.client import calling_client
+from app.http.openapi import raises
+from app.http.requests import InTransaction
 
 Auth = NamedDependency[SkipValidation[AuthService]]
 Credentials = NamedDependency[SkipValidation[CredentialService]]
+Sessions = NamedDependency[SkipValidation[SessionService]]
 Form = NamedDependency[SkipValidation[dict[str, str]]]
-RateLimits = NamedDependency[SkipValidation[Limits]]
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FORM_BYTES = 16 * 1024
 
@@ -59,10 +49,10 @@ class UnsupportedGrantType(OAuthError):
 
 
 async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """The parameters of a form (RFC 6749, section 3.2); an empty one counts as absent, and none may come twice.
+    """Return the parameters of a form (RFC 6749, section 3.2); an empty one counts as absent, none may come twice.
 
     Parsed here and not by the framework, which keeps the last forms in a cache, with their passwords, and replaces
-    bytes that aren't UTF-8. Raises UnsupportedMediaType and OAuthError.
+    bytes that aren't UTF-8. Raise UnsupportedMediaType and OAuthError.
     """
     if request.content_type[0].lower() != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded")
@@ -80,7 +70,7 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
 
 
 def required(form: dict[str, str], name: str) -> str:
-    """A parameter that must be there. Raises OAuthError."""
+    """Return a parameter that must be there. Raise OAuthError."""
     if name not in form:
         raise OAuthError(f"{name} is required")
     return form[name]
@@ -94,7 +84,7 @@ class OAuthController(Controller):
     @post(
         "/token",
         status_code=200,
-        opt={**PUBLIC, **LENIENT, "form": TokenRequest},
+        opt=PUBLIC | LENIENT | {FORM_KEY: TokenRequest},
         dependencies={"form": Provide(read_form)},
         request_max_body_size=MAX_FORM_BYTES,
         summary="Log in, or refresh a login",
@@ -119,7 +109,7 @@ class OAuthController(Controller):
     @post(
         "/revoke",
         status_code=200,
-        opt={**PUBLIC, **LENIENT, "form": RevocationRequest},
+        opt=PUBLIC | LENIENT | {FORM_KEY: RevocationRequest},
         dependencies={"form": Provide(read_form)},
         request_max_body_size=MAX_FORM_BYTES,
         summary="Log out",
@@ -130,7 +120,7 @@ class OAuthController(Controller):
         await auth.revoke(required(form, "token"), calling_client(request))
         return Response(None, media_type=MediaType.TEXT)
 
-    @get("/.well-known/oauth-authorization-server", opt={**PUBLIC, **LENIENT}, summary="Read the server's metadata")
+    @get("/.well-known/oauth-authorization-server", opt=PUBLIC | LENIENT, summary="Read the server's metadata")
     async def server_metadata(self, state: State) -> ServerMetadata:
         """What a client library needs to know (RFC 8414)."""
         url = state.tokens.issuer
@@ -152,23 +142,25 @@ class CredentialController(Controller):
     tags = ["Authentication"]
 
     @get("/users/me/sessions", summary="List your sessions")
-    async def list_sessions(self, request: SignedInRequest, session: Session) -> list[SessionRead]:
+    async def list_sessions(self, request: SignedInRequest, sessions: Sessions) -> list[SessionRead]:
         """Where you are signed in, the latest used first."""
-        return await SessionService(session).all(request.user.id, request.user.session_id)
+        return await sessions.all(request.user.id, request.user.session_id)
 
     @delete("/users/me/sessions/{session_id:int}", summary="End a session", responses=raises(SessionNotFound))
     async def end_session(
-        self, request: SignedInRequest, transaction: Session, session_id: FromPath[SessionId]
+        self, request: SignedInRequest, sessions: Sessions, transaction: InTransaction, session_id: FromPath[SessionId]
     ) -> None:
         """Sign out elsewhere, or here; the session's access tokens fail from now on."""
-        await SessionService(transaction).end(request.user.id, session_id)
-        note(request, transaction, "session_ended", ended_id=session_id)
+        await sessions.end(transaction, request.user.id, session_id)
+        after_commit(transaction, partial(caller(request).log, "session_ended", ended_id=session_id))
 
     @delete("/users/me/sessions", summary="End all other sessions")
-    async def end_other_sessions(self, request: SignedInRequest, transaction: Session) -> None:
+    async def end_other_sessions(
+        self, request: SignedInRequest, sessions: Sessions, transaction: InTransaction
+    ) -> None:
         """Sign out everywhere but here."""
-        count = await SessionService(transaction).end_others(request.user.id, request.user.session_id)
-        note(request, transaction, "other_sessions_ended", count=count)
+        count = await sessions.end_others(transaction, request.user.id, request.user.session_id)
+        after_commit(transaction, partial(caller(request).log, "other_sessions_ended", count=count))
 
     @put(
         "/users/me/password",
@@ -192,16 +184,12 @@ class CredentialController(Controller):
     async def request_password_reset(
         self,
         request: Request[Any, Any, Any],
-        limits: RateLimits,
-        transaction: Session,
+        credentials: Credentials,
+        transaction: InTransaction,
         data: JSONBody[PasswordResetRequest],
     ) -> Accepted:
         """Mails a token that works once, for 10 minutes. The answer is the same whether the account exists or not."""
-        email = normalise_email(data.email)
-        await limits.hit(PASSWORD_RESETS_PER_NETWORK, client_network(request))
-        await limits.hit(PASSWORD_RESETS, name_key(email))
-        await enqueue(transaction, RESET_MAIL, {"email": email})
-        after_commit(transaction, partial(security_event, "password_reset_requested", address=client_address(request)))
+        await credentials.request_reset(transaction, data.email, calling_client(request))
         return Accepted()
 
     @post(
@@ -216,8 +204,3 @@ class CredentialController(Controller):
     ) -> None:
         """Takes the token from the mail. Every session ends."""
         await credentials.reset(data.token, data.new_password, calling_client(request))
-
-
-def note(request: SignedInRequest, session: AsyncSession, event: str, **fields: int) -> None:
-    """Log a security event of the caller's, once the transaction has committed."""
-    after_commit(session, partial(caller(request).note, event, **fields))

@@ -1,25 +1,35 @@
-"""Changing a password, and setting a new one after it was forgotten."""
+"""Checking and changing a password, and setting a new one after it was forgotten."""
 
 from datetime import timedelta
+from functools import partial
 
-from sqlalchemy import select, update
-
-from app.auth.models import LoginSession
-from app.auth.service import end_sessions
-from app.db import again_after_deadlock
-from app.errors import BadRequest
-from app.jobs import enqueue
-from app.limits import Client
+from app.auth.caller import Caller
+from app.auth.repository import CredentialRepository, Credentials, SessionRepository
+from app.database.sessions import Transaction, after_commit, retry_on_deadlock
+from app.errors import BadRequest, Forbidden, NotFound
+from app.jobs.queue import JobQueue
 from app.logs import security_event
-from app.security import RESET, InvalidTokenError, fingerprint
-from app.users.models import User
-from app.users.service import Caller, UserService, WrongPassword
+from app.security.limits import PASSWORD_RESETS, PASSWORD_RESETS_PER_NETWORK, Client, Limits
+from app.security.password_policy import PasswordPolicy
+from app.security.passwords import Passwords
+from app.security.tokens import RESET, InvalidTokenError, Tokens, fingerprint
+from app.users.models import name_key, normalise_email
 
 RESET_LIFETIME = timedelta(minutes=10)
 RESET_MAIL = "password_reset_mail"
 CHANGED_MAIL = "password_changed_mail"
 
-CREDENTIALS = select(User.id, User.username, User.email, User.email_key, User.hashed_password)
+
+class UserNotFound(NotFound):
+    """No user has that id."""
+
+    detail = "User not found"
+
+
+class WrongPassword(Forbidden):
+    """The current password is wrong or missing."""
+
+    detail = "The current password is wrong"
 
 
 class InvalidResetToken(BadRequest):
@@ -28,31 +38,75 @@ class InvalidResetToken(BadRequest):
     detail = "The token is invalid, expired or used"
 
 
-def reset_state(hashed_password: str, email_key: str) -> str:
-    """What a reset token is bound to: the password that it replaces, and the address that it was mailed to."""
-    return fingerprint(f"{hashed_password} {email_key}")
+def reset_state(user: Credentials) -> str:
+    """Return what a reset token is bound to: the password that it replaces, and the address that it was mailed to."""
+    return fingerprint(f"{user.hashed_password} {user.email_key}")
 
 
 class CredentialService:
-    """Sets passwords; it opens its own transactions, since no hash may be computed inside one."""
+    """Checks and sets passwords; it opens its own transactions, since no hash may be computed inside one."""
 
-    def __init__(self, users: UserService) -> None:
-        self.users = users
-        self.database = users.database
-        self.passwords = users.passwords
-        self.tokens = users.tokens
-        self.policy = users.policy
+    def __init__(
+        self,
+        credentials: CredentialRepository,
+        sessions: SessionRepository,
+        passwords: Passwords,
+        policy: PasswordPolicy,
+        tokens: Tokens,
+        limits: Limits,
+        jobs: JobQueue,
+    ) -> None:
+        self.database = credentials.database
+        self.credentials = credentials
+        self.sessions = sessions
+        self.passwords = passwords
+        self.policy = policy
+        self.tokens = tokens
+        self.limits = limits
+        self.jobs = jobs
+
+    async def hash_new(self, password: str, *, username: str, email: str) -> str:
+        """Return the hash of a new account's password. Raise InvalidFields when the policy refuses it."""
+        self.policy.check(password, username=username, email=email, pointer="/password")
+        return await self.passwords.hash(password)
+
+    async def check_password(self, caller: Caller, password: str) -> Credentials:
+        """Return the caller's credentials, when the password is right.
+
+        Raise WrongPassword, which counts as a failed login, TooManyRequests and UserNotFound.
+        """
+        user = await self.credentials.by_id(caller.id)
+        if user is None:
+            raise UserNotFound
+        verify = partial(self.passwords.verify, user.hashed_password, password)
+        if not await self.limits.guess(verify, account=str(user.id), network=caller.client.network):
+            caller.log("password_refused")
+            raise WrongPassword
+        return user
 
     async def change(self, caller: Caller, current: str, new: str) -> None:
-        """Set a new password and end every other session. Raises WrongPassword, TooManyRequests, InvalidFields."""
-        user = await self.users.check_password(caller, current)
-        self.policy.check(new, username=user.username, email=user.email, pointer="/new_password")
-        if not await self._set(user.id, user.hashed_password, new, keep_session=caller.session_id):
+        """Set a new password and end every other session.
+
+        Raise WrongPassword, TooManyRequests, UserNotFound and InvalidFields.
+        """
+        user = await self.check_password(caller, current)
+        if not await self._set(user, new, keep_session=caller.session_id):
             raise WrongPassword  # somebody else has just changed it
-        caller.note("password_changed")
+        caller.log("password_changed")
+
+    async def request_reset(self, transaction: Transaction, address: str, client: Client) -> None:
+        """Have a token mailed to the account with that address, if there is one.
+
+        Raise InvalidFields for what is no address, and TooManyRequests.
+        """
+        email = normalise_email(address)
+        await self.limits.hit(PASSWORD_RESETS_PER_NETWORK, client.network)
+        await self.limits.hit(PASSWORD_RESETS, name_key(email))
+        await self.jobs.enqueue(transaction, RESET_MAIL, {"email": email})
+        after_commit(transaction, partial(security_event, "password_reset_requested", address=client.address))
 
     async def reset(self, token: str, new: str, client: Client) -> None:
-        """Set a new password by a mailed token, and end every session. Raises InvalidResetToken and InvalidFields."""
+        """Set a new password by a mailed token, and end every session. Raise InvalidResetToken and InvalidFields."""
         try:
             user_id = await self._reset(token, new)
         except InvalidResetToken:
@@ -61,28 +115,28 @@ class CredentialService:
         security_event("password_reset", user_id=user_id, address=client.address)
 
     async def _reset(self, token: str, new: str) -> int:
-        """Set the password of whom the token is for, and tell who that is."""
+        """Set the password of the user whom the token is for, and return the user's id."""
         try:
             claims = self.tokens.read(RESET, token)
         except InvalidTokenError:
             raise InvalidResetToken from None
-        rows = await self.database.fetch(CREDENTIALS.where(User.id == claims.user_id, User.is_active), {})
-        if not rows or reset_state(rows[0].hashed_password, rows[0].email_key) != claims.state:
+        user = await self.credentials.by_id(claims.user_id)
+        if user is None or not user.is_active or reset_state(user) != claims.state:
             raise InvalidResetToken
-        self.policy.check(new, username=rows[0].username, email=rows[0].email, pointer="/new_password")
-        if not await self._set(claims.user_id, rows[0].hashed_password, new, keep_session=0):
+        if not await self._set(user, new, keep_session=0):
             raise InvalidResetToken
-        return claims.user_id
+        return user.id
 
-    @again_after_deadlock
-    async def _set(self, user_id: int, old_hash: str, new: str, *, keep_session: int) -> bool:
-        """Replace that very hash: of two at once, one finds it there still."""
-        hashed = await self.passwords.hash(new)
-        unchanged = (User.id == user_id) & (User.hashed_password == old_hash)
-        replace = update(User).where(unchanged).values(hashed_password=hashed).returning(User.id)
-        async with self.database.transaction() as session:
-            if not (await session.execute(replace)).first():
+    async def _set(self, user: Credentials, new: str, *, keep_session: int) -> bool:
+        """Replace the password that the user has there, and end the sessions; False when it was changed meanwhile."""
+        self.policy.check(new, username=user.username, email=user.email, pointer="/new_password")
+        return await self._store(user, await self.passwords.hash(new), keep_session=keep_session)
+
+    @retry_on_deadlock
+    async def _store(self, user: Credentials, hashed: str, *, keep_session: int) -> bool:
+        async with self.database.transaction() as transaction:
+            if not await self.credentials.replace_hash(user.id, user.hashed_password, hashed, transaction):
                 return False
-            await end_sessions(session, (LoginSession.user_id == user_id) & (LoginSession.id != keep_session))
-            await enqueue(session, CHANGED_MAIL, {"user_id": user_id})
+            await self.sessions.end_all(transaction, user.id, but=keep_session)
+            await self.jobs.enqueue(transaction, CHANGED_MAIL, {"user_id": user.id})
         return True

@@ -1,14 +1,11 @@
-"""The mails about passwords, sent after the request that caused them, and the daily clean-up of sessions."""
+"""The mails about passwords, sent after the request that caused them."""
 
-from sqlalchemy import delete, select
-
-from app.auth.credentials import RESET_LIFETIME, reset_state
-from app.auth.models import LoginSession
-from app.db import Database, now
-from app.mail import Postman
-from app.security import RESET, Tokens
-from app.users.models import User
-from app.users.service import name_key
+from app.auth.credentials import CHANGED_MAIL, RESET_LIFETIME, RESET_MAIL, reset_state
+from app.auth.repository import CredentialRepository
+from app.jobs.mail import MailSender
+from app.jobs.models import Payload
+from app.jobs.worker import Handler
+from app.security.tokens import RESET, Tokens
 
 RESET_TEXT = """\
 Hello {username},
@@ -27,33 +24,29 @@ the password of your account at {url} was just changed, and every other session 
 If it wasn't you, ask for a new password at once.
 """
 
-PERSON = select(User.id, User.username, User.email, User.email_key, User.hashed_password)
-
 
 class CredentialMails:
-    """Runs the jobs of credentials. A job holds ids; its token is made when its mail is, and is stored nowhere."""
+    """Sends the mails about passwords. A job holds ids; its token is made when its mail is, and is stored nowhere."""
 
-    def __init__(self, database: Database, postman: Postman, tokens: Tokens) -> None:
-        self.database = database
-        self.postman = postman
+    def __init__(self, credentials: CredentialRepository, mail: MailSender, tokens: Tokens) -> None:
+        self.credentials = credentials
+        self.mail = mail
         self.tokens = tokens
 
-    async def reset_password(self, payload: dict[str, str | int]) -> None:
-        """Mail a token to the account with that address; where there is none, nothing is sent and nobody is told."""
-        known = (User.email_key == name_key(str(payload["email"]))) & User.is_active
-        for user in await self.database.fetch(PERSON.where(known), {}):
-            state = reset_state(user.hashed_password, user.email_key)
-            token = self.tokens.issue(RESET, user.id, RESET_LIFETIME, state=state)
-            await self.postman.send(user.email, "Set a new password", RESET_TEXT, username=user.username, token=token)
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """What does each kind of job."""
+        return {RESET_MAIL: self.reset_password, CHANGED_MAIL: self.password_changed}
 
-    async def password_changed(self, payload: dict[str, str | int]) -> None:
+    async def reset_password(self, payload: Payload) -> None:
+        """Mail a token to the active account with that address; where there is none, send nothing and tell nobody."""
+        user = await self.credentials.by_name(str(payload["email"]))
+        if user and user.is_active:
+            token = self.tokens.issue(RESET, user.id, RESET_LIFETIME, state=reset_state(user))
+            await self.mail.send(user.email, "Set a new password", RESET_TEXT, username=user.username, token=token)
+
+    async def password_changed(self, payload: Payload) -> None:
         """Tell the owner that the password was changed."""
-        for user in await self.database.fetch(PERSON.where(User.id == payload["user_id"]), {}):
-            await self.postman.send(user.email, "Your password was changed", CHANGED_TEXT, username=user.username)
-
-
-async def purge_sessions(database: Database) -> int:
-    """Delete the sessions that have ended by themselves; how many there were."""
-    ended = delete(LoginSession).where(LoginSession.expires_at <= now()).returning(LoginSession.id)
-    async with database.transaction() as session:
-        return len((await session.execute(ended)).all())
+        user = await self.credentials.by_id(int(payload["user_id"]))
+        if user:
+            await self.mail.send(user.email, "Your password was changed", CHANGED_TEXT, username=user.username)

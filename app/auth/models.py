@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, BigInt, now
+from app.database.models import Base, BigInt, now
 
 
 class LoginSession(Base):

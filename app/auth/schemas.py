@@ -166,3 +166,9 @@ class PasswordReset(Struct, forbid_unknown_fields=True):
 
     token: MailedToken
     new_password: NewPassword
+
+
+class Accepted(Struct):
+    """The mail is on its way."""
+
+    status: Literal["accepted"] = "accepted"

@@ -1,32 +1,28 @@
-"""Logging in, staying logged in and logging out: passwords in, tokens out."""
+"""Signing in, staying signed in and signing out: passwords in, tokens out."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.models import LoginSession
+from app.auth.repository import CredentialRepository, Credentials, SessionRepository
 from app.auth.schemas import Token
-from app.db import Database, again_after_deadlock, now
+from app.database.models import now
+from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import OAuthError, TooManyRequests
-from app.limits import Client, Limits
 from app.logs import security_event
-from app.security import ACCESS, REFRESH, Claims, InvalidTokenError, Passwords, Tokens
-from app.users.models import User
-from app.users.service import name_key
+from app.security.limits import Client, Limits
+from app.security.passwords import Passwords
+from app.security.tokens import ACCESS, REFRESH, Claims, InvalidTokenError, Tokens
+from app.users.models import name_key
 
 # Also below the 2^53 that a JavaScript client can hold.
 SESSION_IDS = 2**53 - 1
 MAX_SESSIONS = 100
 # A client that lost the answer to a refresh asks again within this time, and is no thief.
 RETRY_WITHIN = timedelta(seconds=10)
-
-ACCOUNT = select(User.id, User.hashed_password, User.is_active)
-BY_USERNAME = ACCOUNT.where(User.username_key == bindparam("key"))
-BY_EMAIL = ACCOUNT.where(User.email_key == bindparam("key"))
 
 
 class WrongCredentials(OAuthError):
@@ -58,12 +54,11 @@ class Lifetimes(Struct, frozen=True):
     """Of any session."""
 
 
-class Account(Struct, frozen=True):
-    """What a login checks."""
+class LoginObserver(Protocol):
+    """Whoever counts logins, metrics say."""
 
-    id: int
-    hashed_password: str
-    is_active: bool
+    def __call__(self, outcome: str, /) -> None:
+        """Count a login: `success`, `failure` or `limited`."""
 
 
 class AuthService:
@@ -71,27 +66,29 @@ class AuthService:
 
     def __init__(
         self,
-        database: Database,
+        credentials: CredentialRepository,
+        sessions: SessionRepository,
         passwords: Passwords,
         tokens: Tokens,
         limits: Limits,
         lifetimes: Lifetimes,
-        count_login: Callable[[str], None],
+        observers: Iterable[LoginObserver] = (),
     ) -> None:
-        """`count_login` is told how each login went: `success`, `failure` or `limited`."""
-        self.database = database
+        self.database = sessions.database
+        self.credentials = credentials
+        self.sessions = sessions
         self.passwords = passwords
         self.tokens = tokens
         self.limits = limits
         self.lifetimes = lifetimes
-        self.count_login = count_login
+        self.observers = observers
 
     async def login(self, name: str, password: str, client: Client) -> Token:
         """Open a session for whoever knows the password.
 
-        Raises WrongCredentials, after one hash in any case, and TooManyRequests.
+        Raise WrongCredentials, after one hash in any case, and TooManyRequests.
         """
-        account = await self.find(name)
+        account = await self.credentials.by_name(name)
 
         async def verify() -> bool:
             matches = await self.passwords.verify(account.hashed_password if account else None, password)
@@ -102,10 +99,10 @@ class AuthService:
         try:
             matches = await self.limits.guess(verify, account=counted, network=client.network)
         except TooManyRequests:
-            self.count_login("limited")
+            self.observe("limited")
             security_event("login_limited", user_id=account.id if account else None, address=client.address)
             raise
-        self.count_login("success" if matches else "failure")
+        self.observe("success" if matches else "failure")
         if not matches or account is None:
             raise refused(account.id if account else None, client)
         hashed = account.hashed_password
@@ -113,62 +110,52 @@ class AuthService:
             hashed = await self.rehash(account, password)
         return await self.open_session(account.id, client, hashed_password=hashed)
 
-    async def find(self, name: str) -> Account | None:
-        """The account with that username or e-mail address, in any case; no username has an @."""
-        statement = BY_EMAIL if "@" in name else BY_USERNAME
-        rows = await self.database.fetch(statement, {"key": name_key(name)})
-        return Account(*rows[0]) if rows else None
+    def observe(self, outcome: str) -> None:
+        """Tell the observers how a login went."""
+        for observer in self.observers:
+            observer(outcome)
 
-    async def rehash(self, account: Account, password: str) -> str:
-        """The password's hash with today's parameters; stored, unless the password has been changed meanwhile."""
+    async def rehash(self, account: Credentials, password: str) -> str:
+        """Store the password's hash with today's parameters, unless the password has been changed meanwhile."""
         hashed = await self.passwords.hash(password)
-        unchanged = (User.id == account.id) & (User.hashed_password == account.hashed_password)
-        async with self.database.transaction() as session:
-            await session.execute(update(User).where(unchanged).values(hashed_password=hashed))
+        await self.credentials.replace_hash(account.id, account.hashed_password, hashed)
         return hashed
 
-    @again_after_deadlock
+    @retry_on_deadlock
     async def open_session(self, user_id: int, client: Client, *, hashed_password: str | None = None) -> Token:
-        """A new session and its tokens; the oldest session goes when there are too many.
+        """Open a session and return its tokens; the oldest session goes when there are too many.
 
-        Raises WrongCredentials when the user is gone or disabled by now, or has another password than the one with that
+        Raise WrongCredentials when the user is gone or disabled by now, or has another password than the one with that
         hash.
         """
         session_id = secrets.randbelow(SESSION_IDS) + 1
         moment = now()
         expires_at = self.expiry(moment, moment)
-        opened = insert(LoginSession).values(
-            id=session_id,
-            user_id=user_id,
-            device=client.device,
-            address=client.address,
-            created_at=moment,
-            last_used_at=moment,
-            refreshed_at=moment,
-            expires_at=expires_at,
-        )
-        newest = select(LoginSession.id).where(LoginSession.user_id == user_id)
-        kept = newest.order_by(LoginSession.created_at.desc(), LoginSession.id).limit(MAX_SESSIONS)
-        # Logins of one user come one after the other, so that each sees the sessions that the others have opened; and
-        # none outlives a new password, which ends the sessions that it finds.
-        owner = select(User.id).where(User.id == user_id, User.is_active).with_for_update(key_share=True)
-        if hashed_password is not None:
-            owner = owner.where(User.hashed_password == hashed_password)
-        async with self.database.transaction() as session:
-            if not (await session.execute(owner)).first():
+        columns: dict[str, object] = {
+            "id": session_id,
+            "user_id": user_id,
+            "device": client.device,
+            "address": client.address,
+            "created_at": moment,
+            "last_used_at": moment,
+            "refreshed_at": moment,
+            "expires_at": expires_at,
+        }
+        async with self.database.transaction() as transaction:
+            # Logins of one user come one after the other, so that each sees the sessions that the others have opened;
+            # and none outlives a new password, which ends the sessions that it finds.
+            if not await self.credentials.lock_active(transaction, user_id, hashed_password):
                 raise refused(user_id, client)
-            await session.execute(opened)
-            surplus = (LoginSession.user_id == user_id) & LoginSession.id.not_in(kept)
-            await session.execute(delete(LoginSession).where(surplus))
+            await self.sessions.open(transaction, columns, most=MAX_SESSIONS)
         security_event("login", user_id=user_id, session_id=session_id, address=client.address)
-        return self.pair(user_id, session_id, 0, expires_at)
+        return self.issue_tokens(user_id, session_id, 0, expires_at)
 
     def expiry(self, created_at: datetime, refreshed_at: datetime) -> datetime:
-        """When a session ends by itself: unused for too long, or too old."""
+        """Return when a session ends by itself: unused for too long, or too old."""
         return min(refreshed_at + self.lifetimes.idle, created_at + self.lifetimes.absolute)
 
-    def pair(self, user_id: int, session_id: int, generation: int, expires_at: datetime) -> Token:
-        """An access token, and the refresh token of one generation of a session."""
+    def issue_tokens(self, user_id: int, session_id: int, generation: int, expires_at: datetime) -> Token:
+        """Return an access token, and the refresh token of one generation of a session."""
         rest = expires_at - now()
         access = min(self.lifetimes.access, rest)
         return Token(
@@ -178,16 +165,16 @@ class AuthService:
             refresh_token=self.tokens.issue(REFRESH, user_id, rest, sid=session_id, gen=generation),
         )
 
-    @again_after_deadlock
+    @retry_on_deadlock
     async def refresh(self, refresh_token: str, client: Client) -> Token:
-        """The next pair of tokens. Raises InvalidRefreshToken; a token that was spent before ends its session."""
+        """Return the next pair of tokens. Raise InvalidRefreshToken; a token that was spent before ends its session."""
         try:
             claims = self.tokens.read(REFRESH, refresh_token)
         except InvalidTokenError:
             raise InvalidRefreshToken from None
-        async with self.database.transaction() as session:
-            token = await self.rotate(session, claims) or await self.repeat(session, claims)
-            ended = token is None and await end_sessions(session, owned(claims))
+        async with self.database.transaction() as transaction:
+            token = await self.rotate(transaction, claims) or await self.repeat(transaction, claims)
+            ended = token is None and await self.sessions.end_live(transaction, claims.sid, claims.user_id)
         # The ending is committed by now, although the answer is an error.
         if token is None:
             event = "refresh_token_reused" if ended else "refresh_failed"
@@ -195,60 +182,38 @@ class AuthService:
             raise InvalidRefreshToken
         return token
 
-    async def rotate(self, session: AsyncSession, claims: Claims) -> Token | None:
-        """Move the session on from the token's generation: of many at once, one UPDATE finds it there still."""
-        current = owned(claims) & (LoginSession.generation == claims.gen)
-        row = (await session.execute(select(LoginSession.created_at).where(current))).one_or_none()
-        if row is None:
+    async def rotate(self, transaction: Transaction, claims: Claims) -> Token | None:
+        """Move the session on from the token's generation; None when it is at another one by now."""
+        session = (claims.sid, claims.user_id, claims.gen)
+        created_at = await self.sessions.created_at(transaction, *session)
+        if created_at is None:
             return None
         moment = now()
-        expires_at = self.expiry(row.created_at, moment)
-        moved = await session.execute(
-            update(LoginSession)
-            .where(current)
-            .values(generation=claims.gen + 1, refreshed_at=moment, last_used_at=moment, expires_at=expires_at)
-            .returning(LoginSession.id)
-        )
-        return self.pair(claims.user_id, claims.sid, claims.gen + 1, expires_at) if moved.first() else None
+        expires_at = self.expiry(created_at, moment)
+        if not await self.sessions.rotate(transaction, *session, moment=moment, expires_at=expires_at):
+            return None
+        return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at)
 
-    async def repeat(self, session: AsyncSession, claims: Claims) -> Token | None:
-        """The successor again, for the immediate predecessor that comes once more within ten seconds."""
-        recent = (LoginSession.generation == claims.gen + 1) & (LoginSession.refreshed_at > now() - RETRY_WITHIN)
-        row = (await session.execute(select(LoginSession.expires_at).where(owned(claims) & recent))).one_or_none()
-        return self.pair(claims.user_id, claims.sid, claims.gen + 1, row.expires_at) if row else None
+    async def repeat(self, transaction: Transaction, claims: Claims) -> Token | None:
+        """Return the successor again, for the immediate predecessor that comes once more within ten seconds."""
+        session = (claims.sid, claims.user_id, claims.gen)
+        expires_at = await self.sessions.recently_rotated(transaction, *session, since=now() - RETRY_WITHIN)
+        return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at) if expires_at else None
 
     async def revoke(self, token: str, client: Client) -> None:
-        """End the session of an access or a refresh token, also of one that has expired; others are ignored."""
+        """End the session of an access or a refresh token, also of one that has expired; ignore others."""
         for kind in (ACCESS, REFRESH):
             try:
                 claims = self.tokens.read(kind, token, expired_too=True)
             except InvalidTokenError:
                 continue
-            async with self.database.transaction() as session:
-                named = (LoginSession.id == claims.sid) & (LoginSession.user_id == claims.user_id)
-                ended = await end_sessions(session, named)
+            async with self.database.transaction() as transaction:
+                ended = await self.sessions.end(transaction, claims.sid, claims.user_id)
             if ended:
                 security_event("logout", user_id=claims.user_id, session_id=claims.sid, address=client.address)
 
 
 def refused(user_id: int | None, client: Client) -> WrongCredentials:
-    """The refusal of a login, which is logged."""
+    """Log the refusal of a login, and return it."""
     security_event("login_failed", user_id=user_id, address=client.address)
     return WrongCredentials()
-
-
-def owned(claims: Claims) -> ColumnElement[bool]:
-    """That a row is the session of these claims, has not ended, and its user is active."""
-    active = select(User.id).where(User.id == claims.user_id, User.is_active).scalar_subquery()
-    return (LoginSession.id == claims.sid) & (LoginSession.user_id == active) & (LoginSession.expires_at > now())
-
-
-async def end_all_sessions(session: AsyncSession, user_id: int) -> int:
-    """End every session of a user, in the caller's transaction; how many there were."""
-    return await end_sessions(session, LoginSession.user_id == user_id)
-
-
-async def end_sessions(session: AsyncSession, which: ColumnElement[bool]) -> int:
-    """End these sessions, with all their tokens, in the caller's transaction; how many there were."""
-    ended = await session.execute(delete(LoginSession).where(which).returning(LoginSession.id))
-    return len(ended.all())

@@ -1,22 +1,11 @@
 """The sessions of one user, as they see and end them."""
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
+from msgspec import structs
 
-from app.auth.models import LoginSession
+from app.auth.repository import SessionRepository
 from app.auth.schemas import SessionRead
-from app.auth.service import end_sessions
-from app.db import now
+from app.database.sessions import Transaction
 from app.errors import NotFound
-
-COLUMNS = (
-    LoginSession.id,
-    LoginSession.device,
-    LoginSession.address,
-    LoginSession.created_at,
-    LoginSession.last_used_at,
-    LoginSession.expires_at,
-)
 
 
 class SessionNotFound(NotFound):
@@ -28,21 +17,19 @@ class SessionNotFound(NotFound):
 class SessionService:
     """Lists and ends sessions."""
 
-    def __init__(self, session: AsyncSession) -> None:
-        self.session = session
+    def __init__(self, sessions: SessionRepository) -> None:
+        self.sessions = sessions
 
     async def all(self, user_id: int, current: int) -> list[SessionRead]:
-        """The sessions that have not ended, the latest used first."""
-        live = (LoginSession.user_id == user_id) & (LoginSession.expires_at > now())
-        rows = await self.session.execute(select(*COLUMNS).where(live).order_by(LoginSession.last_used_at.desc()))
-        return [SessionRead(*row, current=row.id == current) for row in rows]
+        """Return the sessions that have not ended, the latest used first."""
+        sessions = await self.sessions.of_user(user_id)
+        return [SessionRead(**structs.asdict(session), current=session.id == current) for session in sessions]
 
-    async def end(self, user_id: int, session_id: int) -> None:
-        """End one session. Raises SessionNotFound."""
-        which = (LoginSession.id == session_id) & (LoginSession.user_id == user_id)
-        if not await end_sessions(self.session, which):
+    async def end(self, transaction: Transaction, user_id: int, session_id: int) -> None:
+        """End one session. Raise SessionNotFound."""
+        if not await self.sessions.end(transaction, session_id, user_id):
             raise SessionNotFound
 
-    async def end_others(self, user_id: int, current: int) -> int:
-        """End all sessions but the current one; how many there were."""
-        return await end_sessions(self.session, (LoginSession.user_id == user_id) & (LoginSession.id != current))
+    async def end_others(self, transaction: Transaction, user_id: int, current: int) -> int:
+        """End all sessions but the current one; return how many there were."""
+        return await self.sessions.end_all(transaction, user_id, but=current)

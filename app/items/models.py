@@ -3,7 +3,7 @@
 from sqlalchemy import Index, String, Text, text
 from sqlalchemy.orm import Mapped, backref, mapped_column, relationship
 
-from app.owned import Owned
+from app.database.models import Owned
 from app.users.models import User
 
 # By code point on every PostgreSQL, whatever its locale, as on SQLite.

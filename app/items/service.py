@@ -1,39 +1,45 @@
-"""The rules of items; those of every owned row are in app/owned.py."""
+"""The rules of items."""
 
-from collections.abc import Mapping
-from typing import Any
+from msgspec import structs
 
-from app.errors import Forbidden, NotFound
-from app.items.models import Item
-from app.items.schemas import ItemRead
-from app.owned import OwnedService, OwnedTable
-from app.search import searchable
-
-
-class ItemNotFound(NotFound):
-    """No item has that id."""
-
-    detail = "Item not found"
+from app.database.pages import Page, PageQuery
+from app.database.repository import Versioned, Versions, given
+from app.database.search import searchable
+from app.database.sessions import Transaction
+from app.items.repository import ItemRepository
+from app.items.schemas import ItemCreate, ItemRead, ItemUpdate
 
 
-class NotYourItem(Forbidden):
-    """The item is somebody else's."""
-
-    detail = "Not authorized to access this item"
-
-
-class ItemService(OwnedService[Item, ItemRead]):
+class ItemService:
     """What an owner does with items."""
 
-    table = OwnedTable(
-        Item,
-        ItemRead,
-        missing=ItemNotFound,
-        foreign=NotYourItem,
-        orders=[Item.id, Item.updated_at, Item.title],
-        searched=[Item.search_text],
-    )
+    def __init__(self, items: ItemRepository) -> None:
+        self.items = items
 
-    def derived(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The text that a search looks at."""
-        return {"search_text": searchable(values["title"], values["description"])}
+    async def create(
+        self, owner_id: int, data: ItemCreate, transaction: Transaction | None = None
+    ) -> Versioned[ItemRead]:
+        """Add an item, with the text that a search looks at."""
+        search_text = searchable(data.title, data.description)
+        return await self.items.create(owner_id, structs.asdict(data) | {"search_text": search_text}, transaction)
+
+    async def page(self, owner_id: int, query: PageQuery) -> Page[ItemRead]:
+        """Return one page of the owner's items."""
+        return await self.items.owned_page(owner_id, query)
+
+    async def read(self, owner_id: int, item_id: int) -> Versioned[ItemRead]:
+        """Return one item. Raise ItemNotFound and NotYourItem."""
+        return await self.items.read(owner_id, item_id)
+
+    async def update(
+        self, transaction: Transaction, owner_id: int, item_id: int, data: ItemUpdate, expected: Versions | None
+    ) -> Versioned[ItemRead]:
+        """Change what is given of an item. Raise ItemNotFound, NotYourItem and PreconditionFailed."""
+        item = await self.items.to_change(transaction, owner_id, item_id, expected)
+        values = {"title": item.title, "description": item.description} | given(data)
+        search_text = searchable(values["title"], values["description"])
+        return await self.items.change(transaction, item, values | {"search_text": search_text})
+
+    async def delete(self, transaction: Transaction, owner_id: int, item_id: int, expected: Versions | None) -> None:
+        """Delete an item. Raise ItemNotFound, NotYourItem and PreconditionFailed."""
+        await self.items.remove(transaction, await self.items.to_change(transaction, owner_id, item_id, expected))

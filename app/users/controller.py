@@ -6,30 +6,32 @@ from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
-from app.auth.guard import PUBLIC, SignedIn, SignedInRequest, SuperuserOnly, caller, require_superuser
+from app.auth.caller import SignedIn
+from app.auth.credentials import UserNotFound, WrongPassword
+from app.auth.guard import SignedInRequest, caller
+from app.auth.schemas import Accepted
 from app.errors import TooManyRequests
-from app.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Limits, calling_client, client_network
-from app.openapi import raises
-from app.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
+from app.http.access import PUBLIC, SUPERUSER, SUPERUSER_OR_SELF
+from app.http.client import calling_client
+from app.http.openapi import raises
+from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.users.models import User
-from app.users.schemas import Accepted, EmailVerification, Id, RightsUpdate, UserCreate, UserRead, UserUpdate
+from app.users.repository import NameTaken
+from app.users.schemas import EmailVerification, Id, RightsUpdate, UserCreate, UserRead, UserUpdate
 from app.users.service import (
     InvalidVerificationToken,
     LastSuperuser,
-    NameTaken,
     RegistrationClosed,
-    UserNotFound,
     UserService,
-    WrongPassword,
-    name_key,
+    VerificationService,
 )
 
 Users = NamedDependency[SkipValidation[UserService]]
+Verification = NamedDependency[SkipValidation[VerificationService]]
 Sort = Annotated[
     Literal["id", "-id", "created_at", "-created_at", "username", "-username"],
     QueryParameter(description="The order, `-` for descending: names by code point, what is equal by id."),
 ]
-RateLimits = NamedDependency[SkipValidation[Limits]]
 
 
 class UserController(Controller):
@@ -44,7 +46,7 @@ class UserController(Controller):
         user = await users.register(data)
         return Response(to_read(user), headers={"Location": f"/users/{user.id}"})
 
-    @get("/", summary="List the accounts", responses=raises(SuperuserOnly), response_headers=PAGE_HEADERS)
+    @get("/", opt=SUPERUSER, summary="List the accounts", response_headers=PAGE_HEADERS)
     async def list_users(
         self,
         request: SignedInRequest,
@@ -57,7 +59,6 @@ class UserController(Controller):
         count: Count = False,
     ) -> Response[list[UserRead]]:
         """For superusers: all accounts, newest first, in pages; a search looks at names and addresses."""
-        require_superuser(request)
         query = page_query(request, limit=limit, cursor=cursor, sort=sort, q=q, count=count)
         return page_response(request, query, await users.page(query))
 
@@ -78,29 +79,26 @@ class UserController(Controller):
         """Your account, its items and its sessions are gone."""
         await users.delete(request.user.id, by=caller(request))
 
-    @get("/{user_id:int}", summary="Read an account", responses=raises(SuperuserOnly, UserNotFound))
-    async def read_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> UserRead:
+    @get("/{user_id:int}", opt=SUPERUSER_OR_SELF, summary="Read an account", responses=raises(UserNotFound))
+    async def read_user(self, users: Users, user_id: FromPath[Id]) -> UserRead:
         """For superusers, and for everybody their own."""
-        if user_id != request.user.id:
-            require_superuser(request)
-        return to_read(await users.get(user_id))
+        return await users.get_user(user_id)
 
     @patch(
         "/{user_id:int}",
+        opt=SUPERUSER,
         summary="Change an account's rights",
-        responses=raises(SuperuserOnly, UserNotFound, LastSuperuser),
+        responses=raises(UserNotFound, LastSuperuser),
     )
     async def update_user(
         self, request: SignedInRequest, users: Users, user_id: FromPath[Id], data: JSONBody[RightsUpdate]
     ) -> UserRead:
         """For superusers: disable, enable, promote or demote. The last superuser stays one."""
-        require_superuser(request)
         return to_read(await users.set_rights(user_id, data, by=caller(request)))
 
-    @delete("/{user_id:int}", summary="Delete an account", responses=raises(SuperuserOnly, UserNotFound, LastSuperuser))
+    @delete("/{user_id:int}", opt=SUPERUSER, summary="Delete an account", responses=raises(UserNotFound, LastSuperuser))
     async def delete_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> None:
         """For superusers: the account, its items and its sessions are gone. The last superuser stays."""
-        require_superuser(request)
         await users.delete(user_id, by=caller(request))
 
 
@@ -111,11 +109,9 @@ class VerificationController(Controller):
     tags = ["Authentication"]
 
     @post("/", status_code=202, summary="Have the verification mail sent again", responses=raises(TooManyRequests))
-    async def send_verification(self, request: SignedInRequest, users: Users, limits: RateLimits) -> Accepted:
+    async def send_verification(self, request: SignedInRequest, verification: Verification) -> Accepted:
         """Mails a token that works once, for 24 hours."""
-        await limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, client_network(request))
-        await limits.hit(EMAIL_VERIFICATIONS, name_key(request.user.email))
-        await users.send_verification(request.user.id)
+        await verification.send(caller(request), request.user.email)
         return Accepted()
 
     @post(
@@ -126,14 +122,14 @@ class VerificationController(Controller):
         responses=raises(InvalidVerificationToken),
     )
     async def verify_email(
-        self, request: Request[Any, Any, Any], users: Users, data: JSONBody[EmailVerification]
+        self, request: Request[Any, Any, Any], verification: Verification, data: JSONBody[EmailVerification]
     ) -> None:
         """Takes the token from the mail."""
-        await users.verify_email(data.token, calling_client(request))
+        await verification.verify(data.token, calling_client(request))
 
 
 def to_read(user: User | SignedIn) -> UserRead:
-    """An account without its password's hash."""
+    """Return an account without its password's hash."""
     return UserRead(
         id=user.id,
         username=user.username,

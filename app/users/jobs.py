@@ -1,12 +1,11 @@
 """The mails about accounts, sent after the request that caused them."""
 
-from sqlalchemy import select
-
-from app.db import Database
-from app.mail import Postman
-from app.security import VERIFICATION, Tokens, fingerprint
-from app.users.models import User
-from app.users.service import VERIFICATION_LIFETIME
+from app.jobs.mail import MailSender
+from app.jobs.models import Payload
+from app.jobs.worker import Handler
+from app.security.tokens import VERIFICATION, Tokens
+from app.users.repository import UserRepository
+from app.users.service import ADDRESS_CHANGED_MAIL, VERIFICATION_LIFETIME, VERIFICATION_MAIL, address_state
 
 VERIFY = """\
 Hello {username},
@@ -25,34 +24,31 @@ the e-mail address of your account at {url} is now {email}.
 If it wasn't you who changed it, sign in, change it back and choose a new password.
 """
 
-PERSON = select(User.id, User.username, User.email, User.email_key, User.email_verified)
-
 
 class AccountMails:
-    """Runs the jobs of accounts. A job holds ids; its token is made when its mail is, and is stored nowhere."""
+    """Sends the mails about accounts. A job holds ids; its token is made when its mail is, and is stored nowhere."""
 
-    def __init__(self, database: Database, postman: Postman, tokens: Tokens) -> None:
-        self.database = database
-        self.postman = postman
+    def __init__(self, users: UserRepository, mail: MailSender, tokens: Tokens) -> None:
+        self.users = users
+        self.mail = mail
         self.tokens = tokens
 
-    async def verify_address(self, payload: dict[str, str | int]) -> None:
-        """Ask the owner of an address that isn't verified to confirm it."""
-        for user in await self.database.fetch(PERSON.where(User.id == payload["user_id"]), {}):
-            if not user.email_verified:
-                state = fingerprint(user.email_key)
-                token = self.tokens.issue(VERIFICATION, user.id, VERIFICATION_LIFETIME, state=state)
-                await self.postman.send(
-                    user.email, "Confirm your e-mail address", VERIFY, username=user.username, token=token
-                )
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """What does each kind of job."""
+        return {VERIFICATION_MAIL: self.verify_address, ADDRESS_CHANGED_MAIL: self.address_changed}
 
-    async def address_changed(self, payload: dict[str, str | int]) -> None:
+    async def verify_address(self, payload: Payload) -> None:
+        """Ask the owner of an address that isn't verified to confirm it."""
+        user = await self.users.recipient(int(payload["user_id"]))
+        if user and not user.email_verified:
+            state = address_state(user.email_key)
+            token = self.tokens.issue(VERIFICATION, user.id, VERIFICATION_LIFETIME, state=state)
+            await self.mail.send(user.email, "Confirm your e-mail address", VERIFY, username=user.username, token=token)
+
+    async def address_changed(self, payload: Payload) -> None:
         """Tell the old address that it is no longer the account's."""
-        for user in await self.database.fetch(PERSON.where(User.id == payload["user_id"]), {}):
-            await self.postman.send(
-                str(payload["old_address"]),
-                "Your e-mail address was changed",
-                ADDRESS_CHANGED,
-                username=user.username,
-                email=user.email,
-            )
+        user = await self.users.recipient(int(payload["user_id"]))
+        if user:
+            old, subject = str(payload["old_address"]), "Your e-mail address was changed"
+            await self.mail.send(old, subject, ADDRESS_CHANGED, username=user.username, email=user.email)

@@ -1,9 +1,11 @@
-"""The table of people."""
+"""The table of users, and what makes their names and addresses the same."""
 
+from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, PrimaryKey, Timestamps
+from app.database.models import Base, PrimaryKey, Timestamps
+from app.errors import InvalidField, InvalidFields
 
 # By code point on every PostgreSQL, whatever its locale, as on SQLite.
 Name = String(64).with_variant(String(64, collation="C"), "postgresql")
@@ -41,3 +43,16 @@ class User(Timestamps, Base):
     is_active: Mapped[bool] = mapped_column(default=True)
     is_superuser: Mapped[bool] = mapped_column(default=False)
     email_verified: Mapped[bool] = mapped_column(default=False)
+
+
+def name_key(name: str) -> str:
+    """Return what two names or addresses have in common that differ in case at most."""
+    return name.casefold()
+
+
+def normalise_email(address: str) -> str:
+    """Return the address in its normal form, checked by its syntax alone. Raise InvalidFields."""
+    try:
+        return validate_email(address, check_deliverability=False).normalized
+    except EmailNotValidError:
+        raise InvalidFields(InvalidField("/email", "must be an e-mail address")) from None

@@ -1,7 +1,7 @@
 """Accounts on the wire."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -89,9 +89,3 @@ class EmailVerification(Struct, forbid_unknown_fields=True):
     """The token from the mail."""
 
     token: Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00]*$", examples=["eyJhbGciOi..."])]
-
-
-class Accepted(Struct):
-    """The mail is on its way."""
-
-    status: Literal["accepted"] = "accepted"

@@ -1,46 +1,26 @@
 """The rules of accounts."""
 
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 
-from advanced_alchemy.repository import SQLAlchemyAsyncRepository
-from email_validator import EmailNotValidError, validate_email
-from msgspec import UNSET, Struct
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from msgspec import UNSET
 
-from app.db import Database, again_after_deadlock
-from app.errors import BadRequest, Conflict, Forbidden, InvalidField, InvalidFields, NotFound, is_duplicate
-from app.jobs import enqueue
-from app.limits import Client, Limits
+from app.auth.caller import Caller
+from app.auth.credentials import CredentialService, WrongPassword
+from app.auth.repository import SessionRepository
+from app.database.pages import Page, PageQuery
+from app.database.sessions import Transaction, retry_on_deadlock
+from app.errors import BadRequest, Conflict, Forbidden
+from app.jobs.queue import JobQueue
 from app.logs import security_event
-from app.paging import Listing, Page, PageQuery
-from app.policy import PasswordPolicy
-from app.security import VERIFICATION, InvalidTokenError, Passwords, Tokens, fingerprint
-from app.users.models import User
+from app.security.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Client, Limits
+from app.security.tokens import VERIFICATION, InvalidTokenError, Tokens, fingerprint
+from app.users.models import User, name_key, normalise_email
+from app.users.repository import UserRepository
 from app.users.schemas import RightsUpdate, UserCreate, UserRead, UserUpdate
 
 VERIFICATION_LIFETIME = timedelta(hours=24)
 VERIFICATION_MAIL = "verification_mail"
 ADDRESS_CHANGED_MAIL = "address_changed_mail"
-
-
-LISTING = Listing(
-    User,
-    UserRead,
-    key=User.id,
-    orders=[User.id, User.created_at, User.username],
-    searched=[User.username_key, User.email_key],
-)
-
-
-class NameTaken(BadRequest):
-    """Somebody has that username or address already, in whatever case."""
-
-    detail = "Username or email already registered"
 
 
 class RegistrationClosed(Forbidden):
@@ -49,47 +29,16 @@ class RegistrationClosed(Forbidden):
     detail = "Registration is closed"
 
 
-class WrongPassword(Forbidden):
-    """The current password is wrong or missing."""
-
-    detail = "The current password is wrong"
-
-
 class LastSuperuser(Conflict):
     """Without this account nobody could administer the service."""
 
     detail = "The last superuser can't be disabled, demoted or deleted"
 
 
-class UserNotFound(NotFound):
-    """No user has that id."""
-
-    detail = "User not found"
-
-
 class InvalidVerificationToken(BadRequest):
     """The token is forged, used or too old, or the address has been changed since it was mailed."""
 
     detail = "The token is invalid, expired or used"
-
-
-class Caller(Struct, frozen=True):
-    """Who changes something, as the log tells it: a user in one of their sessions, and where they call from."""
-
-    id: int
-    session_id: int
-    client: Client
-
-    def note(self, event: str, **fields: int) -> None:
-        """Log a security event of the caller's; `fields` say what else it is about."""
-        who = {"user_id": self.id, "session_id": self.session_id}
-        security_event(event, address=self.client.address, **who, **fields)
-
-
-class UserRepository(SQLAlchemyAsyncRepository[User]):
-    """The rows of `users`."""
-
-    model_type = User
 
 
 class UserService:
@@ -101,184 +50,144 @@ class UserService:
 
     def __init__(
         self,
-        database: Database,
-        passwords: Passwords,
-        tokens: Tokens,
-        limits: Limits,
-        policy: PasswordPolicy,
-        end_sessions: Callable[[AsyncSession, int], Awaitable[int]],
+        users: UserRepository,
+        sessions: SessionRepository,
+        credentials: CredentialService,
+        jobs: JobQueue,
         *,
         open_to_all: bool,
     ) -> None:
-        """`open_to_all` says whether anybody may register; `end_sessions` ends all those of a user."""
-        self.database = database
-        self.passwords = passwords
-        self.tokens = tokens
-        self.limits = limits
-        self.policy = policy
-        self.end_sessions = end_sessions
+        """`open_to_all` says whether anybody may register."""
+        self.database = users.database
+        self.users = users
+        self.sessions = sessions
+        self.credentials = credentials
+        self.jobs = jobs
         self.open_to_all = open_to_all
 
     async def register(self, data: UserCreate) -> User:
-        """A new account of whoever asks. Raises RegistrationClosed, and what `create` raises."""
+        """Open an account for whoever asks. Raise RegistrationClosed, and what `create` raises."""
         if not self.open_to_all:
             raise RegistrationClosed
         return await self.create(data)
 
     async def create(self, data: UserCreate, *, is_superuser: bool = False) -> User:
-        """A new account. Raises NameTaken, also for the later of two at the same instant, and InvalidFields."""
+        """Open an account. Raise NameTaken, also for the later of two at the same instant, and InvalidFields."""
         email = normalise_email(data.email)
-        self.policy.check(data.password, username=data.username, email=email, pointer="/password")
-        hashed = await self.passwords.hash(data.password)
         user = User(
             username=data.username,
             username_key=name_key(data.username),
             email=email,
             email_key=name_key(email),
-            hashed_password=hashed,
+            hashed_password=await self.credentials.hash_new(data.password, username=data.username, email=email),
             is_superuser=is_superuser,
         )
-        async with self.database.transaction() as session:
-            with unique_names():
-                await repository(session).add(user)
-            await enqueue(session, VERIFICATION_MAIL, {"user_id": user.id})
+        async with self.database.transaction() as transaction:
+            await self.users.create(transaction, user)
+            await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id})
         return user
 
-    async def get(self, user_id: int) -> User:
-        """One account. Raises UserNotFound."""
-        async with self.database.reading() as session:
-            return await found(session, user_id)
+    async def get_user(self, user_id: int) -> UserRead:
+        """Return one account. Raise UserNotFound."""
+        return await self.users.read(user_id)
 
     async def page(self, query: PageQuery) -> Page[UserRead]:
-        """One page of all accounts."""
-        return await LISTING.page(self.database, query)
+        """Return one page of all accounts."""
+        return await self.users.page_of_all(query)
 
-    @again_after_deadlock
+    @retry_on_deadlock
     async def update(self, caller: Caller, data: UserUpdate) -> User:
         """Change the caller's name or address.
 
-        Raises NameTaken, InvalidFields and, for a new address, WrongPassword and TooManyRequests.
+        Raise NameTaken, UserNotFound, InvalidFields and, for a new address, WrongPassword and TooManyRequests.
         """
         email = UNSET if data.email is UNSET else normalise_email(data.email)
-        if email is not UNSET and email != (await self.get(caller.id)).email:
+        if email is not UNSET and email != (await self.users.read(caller.id)).email:
             if not data.current_password:  # no guess: nothing to hash, and nothing to count
                 raise WrongPassword
-            await self.check_password(caller, data.current_password)
-        async with self.database.transaction() as session:
-            user = await found(session, caller.id, to_change=True)
+            await self.credentials.check_password(caller, data.current_password)
+        async with self.database.transaction() as transaction:
+            user = await self.users.to_change(transaction, caller.id)
             old = user.email
             if data.username is not UNSET:
                 user.username, user.username_key = data.username, name_key(data.username)
             if email is not UNSET and email != old:
                 user.email, user.email_key, user.email_verified = email, name_key(email), False
-            with unique_names():
-                await session.flush()
+            await self.users.save(transaction)
             if user.email != old:
-                await enqueue(session, ADDRESS_CHANGED_MAIL, {"user_id": user.id, "old_address": old})
-                await enqueue(session, VERIFICATION_MAIL, {"user_id": user.id})
+                await self.jobs.enqueue(transaction, ADDRESS_CHANGED_MAIL, {"user_id": user.id, "old_address": old})
+                await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id})
         if user.email != old:
-            caller.note("address_changed")
+            caller.log("address_changed")
         return user
 
-    async def check_password(self, caller: Caller, password: str) -> User:
-        """The caller, whose password it is.
-
-        Raises WrongPassword, which counts as a failed login, and TooManyRequests.
-        """
-        user = await self.get(caller.id)
-        verify = partial(self.passwords.verify, user.hashed_password, password)
-        if not await self.limits.guess(verify, account=str(user.id), network=caller.client.network):
-            caller.note("password_refused")
-            raise WrongPassword
-        return user
-
-    @again_after_deadlock
+    @retry_on_deadlock
     async def set_rights(self, user_id: int, data: RightsUpdate, *, by: Caller) -> User:
-        """Disable, which ends all sessions, enable, promote or demote. Raises UserNotFound and LastSuperuser."""
-        async with self.database.transaction() as session:
+        """Disable, which ends all sessions, enable, promote or demote. Raise UserNotFound and LastSuperuser."""
+        async with self.database.transaction() as transaction:
             if data.is_active is False or data.is_superuser is False:
-                await protect_last_superuser(session, user_id)
-            user = await found(session, user_id, to_change=True)
+                await self.protect_last_superuser(transaction, user_id)
+            user = await self.users.to_change(transaction, user_id)
             old = (user.is_active, user.is_superuser)
             user.is_active = user.is_active if data.is_active is UNSET else data.is_active
             user.is_superuser = user.is_superuser if data.is_superuser is UNSET else data.is_superuser
             if not user.is_active:
-                await session.flush()  # first, so that a login at the same time has come before, or sees it
-                await self.end_sessions(session, user_id)
+                await self.users.save(transaction)  # first, so that a login at the same time came before, or sees it
+                await self.sessions.end_all(transaction, user_id)
         if (user.is_active, user.is_superuser) != old:
-            by.note("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
+            by.log("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
         return user
 
-    @again_after_deadlock
+    @retry_on_deadlock
     async def delete(self, user_id: int, *, by: Caller) -> None:
-        """Delete an account with all that belongs to it. Raises UserNotFound and LastSuperuser."""
-        async with self.database.transaction() as session:
-            await protect_last_superuser(session, user_id)
-            await session.delete(await found(session, user_id, to_change=True))
-        by.note("account_deleted", of=user_id)
+        """Delete an account with all that belongs to it. Raise UserNotFound and LastSuperuser."""
+        async with self.database.transaction() as transaction:
+            await self.protect_last_superuser(transaction, user_id)
+            await self.users.remove(transaction, await self.users.to_change(transaction, user_id))
+        by.log("account_deleted", of=user_id)
 
-    async def send_verification(self, user_id: int) -> None:
-        """Mail another token to an address that isn't verified yet."""
-        async with self.database.transaction() as session:
-            await enqueue(session, VERIFICATION_MAIL, {"user_id": user_id})
+    async def protect_last_superuser(self, transaction: Transaction, user_id: int) -> None:
+        """Raise LastSuperuser when nobody else has the rights."""
+        if await self.users.lock_superusers(transaction) == [user_id]:
+            raise LastSuperuser
 
-    async def verify_email(self, token: str, client: Client) -> None:
-        """Mark the address that a mailed token belongs to as verified. Raises InvalidVerificationToken."""
+
+class VerificationService:
+    """Has people prove that an address is theirs."""
+
+    def __init__(self, users: UserRepository, tokens: Tokens, limits: Limits, jobs: JobQueue) -> None:
+        self.database = users.database
+        self.users = users
+        self.tokens = tokens
+        self.limits = limits
+        self.jobs = jobs
+
+    async def send(self, caller: Caller, address: str) -> None:
+        """Have another token mailed to the caller's address, unless that is verified. Raise TooManyRequests."""
+        await self.limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, caller.client.network)
+        await self.limits.hit(EMAIL_VERIFICATIONS, name_key(address))
+        async with self.database.transaction() as transaction:
+            await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": caller.id})
+
+    async def verify(self, token: str, client: Client) -> None:
+        """Mark the address that a mailed token belongs to as verified. Raise InvalidVerificationToken."""
         try:
             claims = self.tokens.read(VERIFICATION, token)
         except InvalidTokenError:
             raise InvalidVerificationToken from None
-        async with self.database.transaction() as session:
-            user = await repository(session).get_one_or_none(id=claims.user_id, with_for_update=True)
-            if user is None or not user.is_active or user.email_verified or fingerprint(user.email_key) != claims.state:
+        async with self.database.transaction() as transaction:
+            user = await self.users.find_to_change(transaction, claims.user_id)
+            if (
+                user is None
+                or not user.is_active
+                or user.email_verified
+                or address_state(user.email_key) != claims.state
+            ):
                 raise InvalidVerificationToken
             user.email_verified = True
         security_event("address_verified", user_id=claims.user_id, address=client.address)
 
 
-def repository(session: AsyncSession) -> UserRepository:
-    """The driver's own errors are kept: the repository's would call an outage a conflict."""
-    return UserRepository(session=session, wrap_exceptions=False, auto_refresh=False)
-
-
-async def found(session: AsyncSession, user_id: int, *, to_change: bool = False) -> User:
-    """One account; locked, if it is to be changed, so that nobody deletes it meanwhile. Raises UserNotFound."""
-    user = await repository(session).get_one_or_none(id=user_id, with_for_update=to_change)
-    if user is None:
-        raise UserNotFound
-    return user
-
-
-async def protect_last_superuser(session: AsyncSession, user_id: int) -> None:
-    """Raises LastSuperuser when nobody else has the rights.
-
-    The rows are locked in one order, so that of two superusers who demote each other at once, the later one finds that
-    only one is left.
-    """
-    active = select(User.id).where(User.is_superuser, User.is_active).order_by(User.id).with_for_update()
-    if (await session.scalars(active)).all() == [user_id]:
-        raise LastSuperuser
-
-
-@contextmanager
-def unique_names() -> Generator[None]:
-    """Raises NameTaken when the database finds a name twice."""
-    try:
-        yield
-    except IntegrityError as error:
-        if is_duplicate(error):
-            raise NameTaken from error
-        raise
-
-
-def name_key(name: str) -> str:
-    """What makes two names or addresses the same: they differ in case at most."""
-    return name.casefold()
-
-
-def normalise_email(address: str) -> str:
-    """The address in its normal form, checked by its syntax alone. Raises InvalidFields."""
-    try:
-        return validate_email(address, check_deliverability=False).normalized
-    except EmailNotValidError:
-        raise InvalidFields(InvalidField("/email", "must be an e-mail address")) from None
+def address_state(email_key: str) -> str:
+    """Return what a verification token is bound to: the address that it was mailed to."""
+    return fingerprint(email_key)

@@ -10,8 +10,9 @@ from sqlalchemy import Row
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
-from app.db import Columns, Database
-from app.limits import Client
+from app.database.replicas import Columns
+from app.database.sessions import Database
+from app.security.limits import Client
 from tests.factories import add_user, auth_service
 
 Pair = dict[str, Any]

@@ -9,19 +9,19 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec.structs import replace
 from sqlalchemy import delete, func, select, update
+from tests.test_mail import Mailbox, smtp
 
 from app.auth.credentials import reset_state
 from app.auth.models import LoginSession
-from app.jobs import Job
+from app.jobs.models import Job
 from app.main import create_app
-from app.security import RESET, Tokens
+from app.security.tokens import RESET, Tokens
 from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import bearer, client_from, execute, fetch, new_user, open_session, refresh, status_of
 from tests.factories import PASSWORD, People, Statements, add_user, connect_to, log_in
 from tests.outbox import deliver, run_jobs, token_in
 from tests.problems import assert_problem, pointers
-from tests.test_mail import Mailbox, smtp
 
 NEW = "a new and better one"
 WRONG = "The current password is wrong"

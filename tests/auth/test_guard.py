@@ -12,8 +12,9 @@ from litestar.routes import HTTPRoute
 from sqlalchemy import delete, update
 
 from app.auth.models import LoginSession
-from app.db import Database, now
-from app.security import ACCESS, REFRESH, Claims, Tokens
+from app.database.models import now
+from app.database.sessions import Database
+from app.security.tokens import ACCESS, REFRESH, Claims, Tokens
 from app.users.models import User
 from tests.factories import SECRET, People, Statements, on_sqlite, token_of
 from tests.problems import assert_problem

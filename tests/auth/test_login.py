@@ -11,7 +11,7 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 from sqlalchemy import select
 
-from app.db import Database
+from app.database.sessions import Database
 from app.settings import Settings
 from app.users.models import User
 from tests.factories import PASSWORD, SECRET, Statements, add_user, auth_service, log_in, on_sqlite, register

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from sqlalchemy import delete, func, select, update
 
 from app.auth.models import LoginSession
-from app.db import now
+from app.database.models import now
 from app.main import create_app
-from app.security import REFRESH, Tokens
+from app.security.tokens import REFRESH, Tokens
 from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import Pair, bearer, execute, fetch, new_user, open_session, refresh, refreshed, status_of

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from app.auth.models import LoginSession
 from app.main import create_app
-from app.security import ACCESS, REFRESH, RESET, VERIFICATION, Tokens
+from app.security.tokens import ACCESS, REFRESH, RESET, VERIFICATION, Tokens
 from app.settings import Settings
 from tests.auth.oauth import Pair, bearer, fetch, new_user, open_session, refresh, refreshed, status_of
 from tests.factories import add_user, connect_to

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from app.auth.models import LoginSession
-from app.db import now
+from app.database.models import now
 from app.logs import add_request_id
 from app.main import create_app
 from app.settings import Settings

@@ -13,7 +13,7 @@ from app.auth.jobs import purge_sessions
 from app.auth.models import LoginSession
 from app.auth.schemas import SessionRead
 from app.auth.service import MAX_SESSIONS
-from app.db import now
+from app.database.models import now
 from tests.auth.oauth import (
     Pair,
     bearer,

@@ -15,7 +15,7 @@ from litestar import Litestar
 from sqlalchemy import select
 
 from app.auth.models import LoginSession
-from app.security import ACCESS, REFRESH, RESET, VERIFICATION, Tokens
+from app.security.tokens import ACCESS, REFRESH, RESET, VERIFICATION, Tokens
 from app.settings import Settings
 from tests.auth.oauth import Pair, fetch, new_user, refresh, status_of
 from tests.factories import SECRET, add_user, log_in

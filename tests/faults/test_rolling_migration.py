@@ -13,8 +13,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from httpx import AsyncClient
 
-from app.db import Database
-from app.health import REVISION
+from app.database.sessions import Database
+from app.database.status import REVISION
 from tests.faults.production import production, signed_in
 from tests.programs import ROOT
 

@@ -14,7 +14,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from httpx import AsyncClient
 
 from app import security
-from app.security import ACCESS, Tokens
+from app.security.tokens import ACCESS, Tokens
 from tests.factories import SECRET, log_in, register, token_of
 from tests.faults.production import free_port, production, signed_in
 

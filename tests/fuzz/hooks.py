@@ -27,19 +27,20 @@ from sqlalchemy import select
 from app.auth.credentials import InvalidResetToken, reset_state
 from app.auth.models import LoginSession
 from app.auth.schemas import Token
-from app.db import Database
+from app.database.search import MAX_TERMS
+from app.database.sessions import Database
 from app.errors import PreconditionFailed
-from app.idempotency import KeyReused
+from app.http.idempotency import KeyReused
+from app.http.paging import InvalidCursor
 from app.items.schemas import ItemCreate
 from app.items.service import ItemService
-from app.limits import Client
 from app.main import create_app
-from app.paging import InvalidCursor
-from app.search import MAX_TERMS
-from app.security import ACCESS, RESET, VERIFICATION, fingerprint
+from app.security.limits import Client
+from app.security.tokens import ACCESS, RESET, VERIFICATION, fingerprint
 from app.settings import Settings
 from app.users.models import User
-from app.users.service import InvalidVerificationToken, NameTaken
+from app.users.repository import NameTaken
+from app.users.service import InvalidVerificationToken
 from tests.factories import add_user, auth_service
 
 Result = TypeVar("Result")

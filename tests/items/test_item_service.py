@@ -8,11 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db import Database
-from app.errors import app_error
+from app.database.sessions import Database
+from app.http.problems import app_error
 from app.items.models import Item
+from app.items.repository import ItemNotFound, NotYourItem
 from app.items.schemas import ItemCreate
-from app.items.service import ItemNotFound, ItemService, NotYourItem
+from app.items.service import ItemService
 from app.users.models import User
 from tests.factories import add_user
 

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import String, bindparam, func, literal_column, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
-from app.db import Database
-from app.errors import Unavailable, database_error
-from app.prepared import Statement
+from app.database.driver import Statement
+from app.database.failures import database_error
+from app.database.sessions import Database
+from app.errors import Unavailable
 from tests import servers
 from tests.conftest import SERVER
 from tests.factories import SECRET

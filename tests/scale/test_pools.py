@@ -5,11 +5,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from app.health import report_connections
 from httpx import AsyncClient
 from sqlalchemy import make_url
 
-from app.db import Database
-from app.health import report_connections
+from app.database.sessions import Database
 from tests import servers
 from tests.factories import SECRET, register
 from tests.programs import service

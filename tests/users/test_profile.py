@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
 from app.items.models import Item
-from app.jobs import Job
+from app.jobs.models import Job
 from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import bearer, execute, fetch, new_user, refresh, status_of

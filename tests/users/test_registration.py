@@ -8,7 +8,7 @@ from httpx import AsyncClient
 from litestar import Litestar
 from sqlalchemy import func, select
 
-from app.db import Database
+from app.database.sessions import Database
 from app.users.models import User
 from tests.factories import PASSWORD, People, Statements, log_in, on_sqlite, register
 from tests.problems import assert_problem, pointers

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sqlalchemy import Integer, delete, func, literal_column, select, text, update
 
 from app.auth.models import LoginSession
-from app.db import Database
+from app.database.sessions import Database
 from app.items.models import Item
 from app.main import create_app
 from app.settings import Settings

@@ -7,9 +7,12 @@ import pytest
 from litestar import Litestar
 from litestar.di import Provide
 
+from app.auth.credentials import UserNotFound
 from app.errors import InvalidFields
+from app.users.models import name_key, normalise_email
+from app.users.repository import NameTaken
 from app.users.schemas import UserCreate
-from app.users.service import NameTaken, UserNotFound, UserService, name_key, normalise_email
+from app.users.service import UserService
 from tests.factories import PASSWORD
 
 

@@ -7,17 +7,17 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec.structs import replace
 from sqlalchemy import select, update
+from tests.test_mail import Mailbox, smtp
 
-from app.jobs import Job
+from app.jobs.models import Job
 from app.main import create_app
-from app.security import VERIFICATION, Tokens, fingerprint
+from app.security.tokens import VERIFICATION, Tokens, fingerprint
 from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import client_from, execute, fetch
 from tests.factories import PASSWORD, People, add_user, connect_to, log_in, register, token_of
 from tests.outbox import deliver, token_in
 from tests.problems import assert_problem, pointers
-from tests.test_mail import Mailbox, smtp
 
 SPENT = "The token is invalid, expired or used"
 VERIFIED = select(User.email_verified).order_by(User.id)

@@ -1,0 +1,70 @@
+"""Signing in: what the application takes from this folder."""
+
+from datetime import timedelta
+
+from litestar.middleware import DefineMiddleware
+from litestar.openapi.spec import Tag
+
+from app.auth.controller import CredentialController, OAuthController
+from app.auth.credentials import CredentialService
+from app.auth.guard import create_guard
+from app.auth.jobs import CredentialMails
+from app.auth.last_write import LastWrite
+from app.auth.repository import CredentialRepository, SessionRepository
+from app.auth.service import AuthService, Lifetimes
+from app.auth.sessions import SessionService
+from app.http.feature import Feature, Parts, provide
+from app.settings import Settings
+
+
+def feature(parts: Parts) -> Feature:
+    """Return the guard, the tokens' endpoints, and the caller's sessions and password."""
+    credentials, sessions = CredentialRepository(parts.database), SessionRepository(parts.database)
+    return Feature(
+        routes=[OAuthController, CredentialController],
+        tags=[Tag("Authentication", "Signing in, by OAuth2's password grant (RFC 6749, section 4.3).")],
+        dependencies=provide(
+            auth=create_auth_service(parts),
+            credentials=create_credential_service(parts),
+            sessions=SessionService(sessions),
+        ),
+        on_app_init=[create_guard(sessions, parts.settings.secret_key, parts.settings.algorithm)],
+        middleware=[DefineMiddleware(LastWrite, sessions=sessions)] if parts.replicas.standbys else [],
+        jobs=CredentialMails(credentials, parts.mail, parts.tokens).handlers,
+        chores=[sessions.purge],
+    )
+
+
+def create_auth_service(parts: Parts) -> AuthService:
+    """Return the service that opens, renews and ends sessions."""
+    return AuthService(
+        CredentialRepository(parts.database),
+        SessionRepository(parts.database),
+        parts.passwords,
+        parts.tokens,
+        parts.limits,
+        lifetimes(parts.settings),
+        parts.login_observers,
+    )
+
+
+def create_credential_service(parts: Parts) -> CredentialService:
+    """Return the service that checks and sets passwords."""
+    return CredentialService(
+        CredentialRepository(parts.database),
+        SessionRepository(parts.database),
+        parts.passwords,
+        parts.password_policy,
+        parts.tokens,
+        parts.limits,
+        parts.jobs,
+    )
+
+
+def lifetimes(settings: Settings) -> Lifetimes:
+    """Return how long tokens and sessions last, as set."""
+    return Lifetimes(
+        access=timedelta(minutes=settings.access_token_expire_minutes),
+        idle=timedelta(days=settings.refresh_token_idle_days),
+        absolute=timedelta(days=settings.refresh_token_absolute_days),
+    )

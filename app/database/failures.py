@@ -1,0 +1,57 @@
+"""What a failure of the database means for a client, on either database."""
+
+from asyncpg import InternalClientError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.exc import StaleDataError
+
+from app.errors import AppError, InvalidFields, OwnerGone, PreconditionFailed, Unavailable
+
+# SQLSTATEs whose cause is what the client sent: text or numbers that a column can't hold.
+INVALID_VALUE = {"22000", "22001", "22003", "22021", "22P05"}
+# And those whose cause is the state of the server: it stops, is full, read-only, late, deadlocked, not migrated, or not
+# to be signed in to by the name and password of DATABASE_URL.
+UNAVAILABLE_CLASSES = ("08", "28", "3D", "40", "53", "57", "58", "XX")
+UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55000", "55P03"}
+
+
+def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one for each kind of failure
+    """Return what a failure of the database means for the client; None when it is a bug of ours."""
+    # InternalClientError is asyncpg's for a connection whose end the server has announced; SQLAlchemy passes it on.
+    if isinstance(error, (PoolTimeoutError, OSError, TimeoutError, InternalClientError)):
+        return Unavailable()
+    if isinstance(error, StaleDataError):  # another writer came first, after this one had read the row
+        return PreconditionFailed()
+    if isinstance(error, (OverflowError, UnicodeEncodeError)):  # of SQLite's driver, which SQLAlchemy passes on
+        return InvalidFields()
+    if not isinstance(error, DBAPIError):
+        return None
+    if is_orphan(error):
+        return OwnerGone()
+    state = getattr(error.orig, "sqlstate", None)
+    if state in INVALID_VALUE:
+        return InvalidFields()
+    unavailable = state is not None and (state in UNAVAILABLE_STATES or state.startswith(UNAVAILABLE_CLASSES))
+    if unavailable or (state is None and isinstance(error, (InterfaceError, OperationalError))):
+        return Unavailable()
+    return Unavailable() if error.connection_invalidated else None
+
+
+def is_duplicate(error: DBAPIError) -> bool:
+    """Return whether a unique constraint refused the row."""
+    return getattr(error.orig, "sqlstate", None) == "23505" or "UNIQUE constraint failed" in str(error.orig)
+
+
+def is_orphan(error: DBAPIError) -> bool:
+    """Return whether a row refers to one that isn't there: its owner's account was deleted meanwhile."""
+    return getattr(error.orig, "sqlstate", None) == "23503" or "FOREIGN KEY constraint failed" in str(error.orig)
+
+
+def is_missing_table(error: DBAPIError) -> bool:
+    """Return whether a table isn't there: the database was not migrated."""
+    return getattr(error.orig, "sqlstate", None) == "42P01" or "no such table" in str(error.orig)
+
+
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Return whether somebody else held a lock for too long; on SQLite a lock that is held is an OperationalError."""
+    return getattr(error.orig, "sqlstate", None) == "55P03"

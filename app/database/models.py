@@ -1,0 +1,69 @@
+"""What every table is built on: a naming convention, 64-bit keys, times in UTC, and rows that have an owner."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
+
+from advanced_alchemy.types import DateTimeUTC
+from msgspec import Struct
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, Integer, MetaData, Table
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+BigInt = BigInteger().with_variant(Integer(), "sqlite")
+# SQLite knows no zones; PostgreSQL's driver gives times in UTC, and takes none without a zone.
+Moment = DateTime(timezone=True).with_variant(DateTimeUTC(), "sqlite")
+PrimaryKey = Annotated[int, mapped_column(BigInt, Identity(), primary_key=True)]
+
+
+class Base(DeclarativeBase):
+    """The base of every table."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map = {int: BigInt, datetime: Moment}
+    # SQLite would hand the highest deleted id out again, and an old token would name a new user.
+    __table_args__: Any = {"sqlite_autoincrement": True}
+
+
+def now() -> datetime:
+    """Return the time, in UTC with its zone."""
+    return datetime.now(UTC)
+
+
+class Timestamps:
+    """The times at which a row was made and last changed."""
+
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class Owned(Timestamps, Base):
+    """A table whose rows belong to one user each.
+
+    SQLAlchemy increments a row's version, and compares it, at each UPDATE and DELETE of the row.
+    """
+
+    __abstract__ = True
+
+    id: Mapped[PrimaryKey]
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    version: Mapped[int] = mapped_column(default=1)
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy calls it with the class
+        return {"version_id_col": cls.version}
+
+
+def table_of(model: type[DeclarativeBase]) -> Table:
+    """Return a model's table: a statement on its columns costs half of one on the model's attributes."""
+    return cast("Table", model.__table__)
+
+
+def columns_of(model: type[DeclarativeBase], read: type[Struct]) -> list[Column[Any]]:
+    """Return the columns that the fields of a Struct name, in their order."""
+    return [table_of(model).c[name] for name in read.__struct_fields__]

@@ -1,0 +1,54 @@
+"""Statements on whole tables, for copying a database."""
+
+from typing import Any
+
+from sqlalchemy import Column, Connection, Result, Table, func, inspect, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.database.models import Base
+from app.database.status import REVISION
+
+ROWS_AT_ONCE = 500
+LAST_KEY = text("SELECT seq FROM sqlite_sequence WHERE name = :table")
+SET_NEXT_KEY = text("SELECT setval(pg_get_serial_sequence(:table, :column), :next, false)")
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Return which migration a database is at; None when it was never migrated."""
+    return connection.execute(REVISION).scalar() if inspect(connection).has_table("alembic_version") else None
+
+
+async def lock_tables(connection: AsyncConnection) -> None:
+    """Lock every table of PostgreSQL against others' writes, until the transaction ends."""
+    names = ", ".join(table.fullname for table in Base.metadata.sorted_tables)
+    await connection.execute(text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))
+
+
+async def filled_tables(connection: AsyncConnection) -> list[str]:
+    """Return the names of the tables that have rows."""
+    tables = Base.metadata.sorted_tables
+    return [table.name for table in tables if (await connection.execute(select(table).limit(1))).first()]
+
+
+def all_rows(table: Table, connection: Connection) -> Result[tuple[Any, ...]]:
+    """Return every row of a table, a few at a time."""
+    return connection.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE))
+
+
+async def count_rows(table: Table, old: Connection, new: AsyncConnection) -> tuple[int, int]:
+    """Return how many rows a table has on either side."""
+    count = select(func.count()).select_from(table)
+    return old.execute(count).scalar_one(), (await new.execute(count)).scalar_one()
+
+
+def last_key(column: Column[Any], connection: Connection) -> int:
+    """Return the last key that an SQLite table handed out, also when its row is gone."""
+    highest = connection.execute(select(func.max(column))).scalar() or 0
+    last = connection.execute(LAST_KEY, {"table": column.table.name}).scalar() or 0
+    return max(highest, last)
+
+
+async def set_next_key(column: Column[Any], connection: AsyncConnection, key: int) -> None:
+    """Set the key that PostgreSQL gives to a table's next row."""
+    after = {"table": column.table.name, "column": column.name, "next": key}
+    await connection.execute(SET_NEXT_KEY, after)

@@ -1,0 +1,60 @@
+"""The client of a request: its address behind proxies, and the network that limits count it by."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any, TypeAlias
+
+from litestar.connection import ASGIConnection
+
+from app.security.limits import Client
+
+DEVICE_LENGTH = 256
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+def calling_client(request: ASGIConnection[Any, Any, Any, Any]) -> Client:
+    """Return the client that makes the request, for limits, the list of sessions and the log."""
+    device = request.headers.get("user-agent", "").replace("\0", "")[:DEVICE_LENGTH]
+    return Client(client_address(request), client_network(request), device)
+
+
+def client_address(request: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Return the client's address: the peer's, or where that is a trusted proxy, what the proxies say.
+
+    Each proxy appends whom it talked to to X-Forwarded-For, so that list is read from its end to the first address that
+    is no trusted proxy's: all that stands before it is of the client's own making. It is empty when it isn't known.
+    """
+    trusted: Sequence[Network] = request.app.state.trusted_proxies
+    lines = request.headers.getall("x-forwarded-for", []) if trusted else []
+    hops = ",".join(lines).split(",")
+    address = parse_address(request.client.host) if request.client else None
+    while address and hops and any(address in network for network in trusted):
+        further = parse_address(hops.pop())
+        if further is None:
+            break
+        address = further
+    return str(address or "")
+
+
+def client_network(request: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Return what limits count a client by: its IPv4 address, or the /64 network of its IPv6 address.
+
+    One subscriber has at least a /64 (RFC 6177), and would otherwise have 2^64 addresses to guess from.
+    """
+    address = client_address(request)
+    return str(IPv6Network((address, 64), strict=False)) if ":" in address else address
+
+
+def parse_address(text: str) -> Address | None:
+    """Return an address as peers and proxies write it, with brackets, a port or a zone; None when it is none."""
+    text = text.strip(' \t"')
+    host = text[1:].partition("]")[0] if text.startswith("[") else text
+    if host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address

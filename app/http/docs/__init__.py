@@ -1,0 +1,1 @@
+"""The pages that show the OpenAPI document, with all that they load."""

@@ -1,0 +1,166 @@
+"""Swagger UI and Scalar, to read the OpenAPI document in.
+
+Every byte of the pages comes from this server: their bundles are data files of two wheels, whose code is never
+imported.
+"""
+
+import gzip
+from collections.abc import Iterable
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from litestar import Request, Response, Router, get
+from litestar.datastructures import CacheControlHeader, ResponseHeader
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.params import FromPath
+from litestar.routes import BaseRoute
+from litestar.types import ControllerRouterHandler
+
+from app.http.access import LENIENT, PUBLIC
+
+AnyRequest = Request[Any, Any, Any]
+
+MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+OWN_ASSETS = Path(__file__).parent / "assets"
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" type="image/svg+xml" href="{assets}/favicon.svg">
+{styles}</head>
+<body>
+<div id="page" data-document="{root}openapi.json"></div>
+{scripts}</body>
+</html>
+"""
+
+
+def bundled(wheel: str, folder: str, *names: str) -> dict[str, Path]:
+    """Where a wheel has its data files."""
+    return {name: Path(str(distribution(wheel).locate_file(f"{folder}/{name}"))) for name in names}
+
+
+ASSETS = {
+    **bundled("flask-swagger-ui", "flask_swagger_ui/dist", "swagger-ui-bundle.js", "swagger-ui.css"),
+    **bundled("flask-openapi-scalar", "flask_openapi_scalar/templates/scalar/js", "scalar.standalone.js"),
+    **{name: OWN_ASSETS / name for name in ("favicon.svg", "scalar.js", "swagger.js")},
+}
+
+
+@cache
+def assets_version() -> str:
+    """Names the present content of the assets, which a client may therefore keep for ever."""
+    digest = sha256()
+    for path in ASSETS.values():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def compressed(name: str) -> bytes:
+    """An asset in gzip, made when it is first asked for."""
+    return gzip.compress(ASSETS[name].read_bytes(), compresslevel=6, mtime=0)
+
+
+@get(
+    "/docs/assets/{version:str}/{name:str}",
+    sync_to_thread=True,
+    cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
+)
+def read_asset(request: AnyRequest, version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
+    """A script, style or icon of the pages."""
+    if version != assets_version() or name not in ASSETS:
+        raise NotFoundException
+    headers = {"Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        content = compressed(name)
+        headers["Content-Encoding"] = "gzip"
+    else:
+        content = ASSETS[name].read_bytes()
+    return Response(content, media_type=MEDIA_TYPES[ASSETS[name].suffix], headers=headers)
+
+
+class Page(OpenAPIRenderPlugin):
+    """A page whose scripts read the document."""
+
+    def __init__(self, path: str, *, styles: Iterable[str], scripts: Iterable[str], style_sources: str) -> None:
+        """Take the names of the assets, and where the page's styles may come from (CSP's `style-src`)."""
+        super().__init__(path=path)
+        self.styles = styles
+        self.scripts = scripts
+        self.policy = (
+            f"default-src 'none'; script-src 'self'; style-src {style_sources}; img-src 'self' data:; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+
+    def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
+        """The page, whose addresses are all relative: a proxy may serve it below a prefix of its own."""
+        root = path_to_root(request)
+        assets = f"{root}docs/assets/{assets_version()}"
+        return PAGE.format(
+            title=openapi_schema["info"]["title"],
+            root=root,
+            assets=assets,
+            styles="".join(f'<link rel="stylesheet" href="{assets}/{name}">\n' for name in self.styles),
+            scripts="".join(f'<script src="{assets}/{name}"></script>\n' for name in self.scripts),
+        ).encode()
+
+    def receive_router(self, router: Router) -> None:
+        """Give the page's route its policy; Litestar has no other place for a plugin's headers."""
+        header = ResponseHeader(name="Content-Security-Policy", value=self.policy)
+        for handler in router.route_handler_method_map[self.paths[0]].values():
+            if isinstance(handler, HTTPRouteHandler):
+                handler.response_headers = [header]
+
+
+def path_to_root(request: AnyRequest) -> str:
+    """The relative address of the service's root, seen from the request's path, which may end in a slash."""
+    path = request.scope["raw_path"].decode().removeprefix(request.scope["root_path"])
+    return "../" * (path.count("/") - 1)
+
+
+class DocsRouter(Router):
+    """The routes of the document and its pages."""
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        """Leave Litestar's HTML page for unknown paths out: they are problems, as elsewhere."""
+        if isinstance(value, HTTPRouteHandler) and "/{path:str}" in value.paths:
+            return []
+        return super().register(value)
+
+
+def docs_router() -> DocsRouter:
+    """The router that Litestar adds the document and the pages to; its routes are public."""
+    return DocsRouter(
+        "/",
+        route_handlers=[read_asset],
+        include_in_schema=False,
+        opt=PUBLIC | LENIENT,
+        cache_control=CacheControlHeader(no_cache=True),
+    )
+
+
+def pages() -> list[Page]:
+    """Swagger UI at /docs and Scalar at /docs/scalar."""
+    return [
+        Page(
+            "/docs",
+            styles=["swagger-ui.css"],
+            scripts=["swagger-ui-bundle.js", "swagger.js"],
+            style_sources="'self'",
+        ),
+        # Scalar's bundle brings its styles along in the script.
+        Page(
+            "/docs/scalar",
+            styles=[],
+            scripts=["scalar.standalone.js", "scalar.js"],
+            style_sources="'unsafe-inline'",
+        ),
+    ]

@@ -1,0 +1,145 @@
+"""What a feature is given, and what it brings to the application."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any, TypeVar
+
+import click
+from litestar import Request
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi.spec import Tag
+from litestar.types import ControllerRouterHandler, Middleware, OnAppInitHandler
+from msgspec import Struct
+
+from app.database.replicas import Replicas, Standby
+from app.database.sessions import Database
+from app.http.paging import Cursors
+from app.jobs.mail import MailSender, create_mailer
+from app.jobs.queue import JobQueue
+from app.jobs.worker import Handler
+from app.security.limits import Limits
+from app.security.password_policy import PasswordPolicy
+from app.security.passwords import Passwords
+from app.security.tokens import Tokens
+from app.settings import Settings
+
+Value = TypeVar("Value")
+Chore = Callable[[], Awaitable[int]]
+"""Deletes what has expired, and returns how many there were."""
+
+
+class Parts:
+    """What features are built from: made from the settings once an application, and closed with it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        pool_size = settings.worker_pool_size
+        self.database = Database(settings.database_url, pool_size=pool_size, pooler=settings.database_pooler)
+        standbys = [Standby(url, self.database, pool_size=pool_size) for url in settings.database_replica_urls]
+        self.replicas = Replicas(self.database, standbys, primary_seconds=settings.read_from_primary_seconds)
+        self.passwords = Passwords()
+        self.password_policy = PasswordPolicy(settings)
+        self.tokens = Tokens(
+            secret=settings.secret_key,
+            algorithm=settings.algorithm,
+            issuer=settings.url,
+            previous_secret=settings.secret_key_previous,
+        )
+        self.limits = Limits(settings.rate_limit_storage, secret=settings.secret_key)
+        self.cursors = Cursors(settings.secret_key, settings.secret_key_previous)
+        self.jobs = JobQueue(self.database)
+        self.mail = MailSender(create_mailer(settings), sender=settings.mail_from, url=settings.url)
+        self.login_observers: list[Callable[[str], None]] = []
+        """Told how each login went: `success`, `failure` or `limited`."""
+
+    @property
+    def databases(self) -> Sequence[Database]:
+        """The primary, and its standbys."""
+        return [self.database, *self.replicas.standbys]
+
+    @property
+    def state(self) -> State:
+        """What the guard and other code without dependencies finds in the application's state."""
+        return State(
+            {
+                "parts": self,
+                "database": self.database,
+                "tokens": self.tokens,
+                "cursors": self.cursors,
+                "trusted_proxies": [ip_network(network) for network in self.settings.trusted_proxies],
+            }
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Watch the standbys beside the block, and close every connection at its end."""
+        try:
+            async with self.replicas.watched():
+                yield
+        finally:
+            await self.limits.close()
+            await self.database.close()
+
+
+class Feature(Struct, frozen=True, kw_only=True):
+    """What a feature brings. Nothing outside its folder names any of it."""
+
+    routes: Sequence[ControllerRouterHandler] = ()
+    tags: Sequence[Tag] = ()
+    """Its sections of the document."""
+    dependencies: Mapping[str, Provide] = {}
+    """What its handlers are given, by the name of their argument."""
+    on_app_init: Sequence[OnAppInitHandler] = ()
+    middleware: Sequence[Middleware] = ()
+    jobs: Mapping[str, Handler] = {}
+    """What does each kind of its jobs."""
+    chores: Sequence[Chore] = ()
+    """What is done once a day."""
+    commands: Sequence[click.Command] = ()
+    """An operator's commands, below `litestar`."""
+
+
+def combine(features: Sequence[Feature]) -> Feature:
+    """Return what all of them bring, in their order."""
+    return Feature(
+        routes=[route for feature in features for route in feature.routes],
+        tags=[tag for feature in features for tag in feature.tags],
+        dependencies=union(feature.dependencies for feature in features),
+        on_app_init=[handler for feature in features for handler in feature.on_app_init],
+        middleware=[layer for feature in features for layer in feature.middleware],
+        jobs=union(feature.jobs for feature in features),
+        chores=[chore for feature in features for chore in feature.chores],
+        commands=[command for feature in features for command in feature.commands],
+    )
+
+
+def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
+    """Return the entries of all mappings. Raise ValueError when two features use one name for two things."""
+    entries = [entry for mapping in mappings for entry in mapping.items()]
+    result = dict(entries)
+    if len(result) < len(entries):
+        raise ValueError("Two features use the same name for a dependency or a job")
+    return result
+
+
+def provide(**dependencies: object) -> dict[str, Provide]:
+    """Return dependencies that are the same for every request, by name."""
+    return {name: Provide(constant(value), sync_to_thread=False) for name, value in dependencies.items()}
+
+
+def provide_readable(replicas: Replicas, services: Mapping[Database, object]) -> Provide:
+    """Return a dependency that reads what a signed-in user owns, from a standby where one is complete enough."""
+    if not replicas.standbys:
+        return Provide(constant(services[replicas.primary]), sync_to_thread=False)
+
+    def choose(request: Request[Any, Any, Any]) -> Any:  # noqa: ANN401 - any service
+        return services[replicas.choose(request.user.session_id, request.user.wrote_at)]
+
+    return Provide(choose, sync_to_thread=False)
+
+
+def constant(value: object) -> Callable[[], Any]:
+    """Return a function that returns the value."""
+    return lambda: value

@@ -1,0 +1,133 @@
+"""The rules of the OpenAPI document: what an operation can answer follows from what it is.
+
+A handler adds what only it raises.
+"""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from litestar import MediaType
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from msgspec import Struct
+
+from app.errors import AppError, InvalidFields, OAuthError, RequestTimeout, Unavailable
+from app.http.access import SuperuserOnly, is_lenient, is_public, right_of
+from app.http.problems import PROBLEM, OAuthProblem, Problem
+
+# The errors that follow from the kind of operation: what the document calls each, when it comes, and a detail.
+ERRORS = {
+    400: ("BadRequest", "The body or the query can't be read", "The body is not valid JSON"),
+    401: ("Unauthorized", "No valid access token came with the request", "Not authenticated"),
+    403: ("SuperuserOnly", "The caller has no superuser's rights", SuperuserOnly.detail),
+    404: ("NotFound", "There is nothing under this id", "There is nothing at this path"),
+    408: ("RequestTimeout", "The body takes too long to arrive", RequestTimeout.detail),
+    413: ("ContentTooLarge", "The body is too large", "The body is too large"),
+    415: ("UnsupportedMediaType", "The body is of another media type", "The body must be application/json in UTF-8"),
+    422: ("InvalidFields", "Fields or query parameters are missing, unknown or wrong", InvalidFields.detail),
+    500: ("InternalServerError", "A fault, which the service's log has under the id", "Internal server error"),
+    503: ("Unavailable", "The service is overloaded, or its database is away", Unavailable.detail),
+}
+OAUTH_ERROR = ("OAuthError", "The form can't be read, or lacks a parameter", "username is required")
+HEADERS = {
+    "X-Request-ID": "The request's id: the client's own where it is sane, else a random one",
+    "Location": "Where the new resource is",
+    "WWW-Authenticate": "How to sign in (RFC 6750)",
+    "Retry-After": "Seconds to wait",
+}
+HEADER_OF = {201: "Location", 401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+
+
+def raises(*errors: type[AppError]) -> dict[int, ResponseSpec]:
+    """The `responses` of a handler that raises these, beyond what the rules give it."""
+    responses: dict[int, ResponseSpec] = {}
+    for error in errors:
+        detail = error.detail or HTTPStatus(error.status).phrase
+        examples = [Example(summary=detail, value=example_of(error, detail))]
+        if spec := responses.get(error.status):
+            detail = f"{spec.description}; {detail}"
+            examples = [*(spec.examples or []), *examples]
+        oauth = issubclass(error, OAuthError)
+        responses[error.status] = ResponseSpec(
+            data_container=OAuthProblem if oauth else Problem,
+            media_type=MediaType.JSON if oauth else PROBLEM,
+            description=detail,
+            generate_examples=False,
+            examples=examples,
+        )
+    return responses
+
+
+def example_of(error: type[AppError], detail: str) -> dict[str, Any]:
+    """An error as it looks on the wire."""
+    if issubclass(error, OAuthError):
+        return {"error": error.error, "error_description": detail, "status": error.status, "detail": detail}
+    return problem_example(error.status, detail)
+
+
+def problem_example(status: int, detail: str) -> dict[str, Any]:
+    """A problem detail as it looks on the wire."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": "9f86d081884c7d659a2feaa0c55ad015",
+    }
+
+
+def possible_errors(handler: HTTPRouteHandler, operation: dict[str, Any]) -> Iterator[int]:
+    """The statuses of the errors that an operation can give because of what it is."""
+    public = is_public(handler)
+    if not public:
+        yield 401
+    if right_of(handler):
+        yield 403
+    if "requestBody" in operation:
+        yield from (400, 408, 413, 415)
+    if any(parameter["in"] == "path" for parameter in operation.get("parameters", [])):
+        yield 404
+    if not is_lenient(handler):
+        yield from (400, 422)  # For a query that is not UTF-8, and for one with unknown parameters.
+    if not public or handler.parsed_fn_signature.parameters:  # It needs more than itself: the database, say.
+        yield 503
+    yield 500
+
+
+def reference(kind: str, name: str) -> dict[str, Any]:
+    """A reference to a shared component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def shared_answers() -> dict[str, Any]:
+    """The errors that operations refer to."""
+    answers = {
+        name: answer(status, description, PROBLEM, Problem, problem_example(status, detail))
+        for status, (name, description, detail) in ERRORS.items()
+    }
+    content = answers[ERRORS[422][0]]["content"][PROBLEM]
+    content["example"]["errors"] = [{"pointer": "/title", "detail": "is required"}]
+    name, description, detail = OAUTH_ERROR
+    answers[name] = answer(400, description, MediaType.JSON, OAuthProblem, example_of(OAuthError, detail))
+    return answers
+
+
+def answer(
+    status: int, description: str, media_type: str, struct: type[Struct], example: dict[str, Any]
+) -> dict[str, Any]:
+    """Return one answer, with the headers of its status."""
+    content = {"schema": reference("schemas", struct.__name__), "example": example}
+    return {"description": description, "headers": headers_of(status), "content": {media_type: content}}
+
+
+def headers_of(status: int) -> dict[str, Any]:
+    """Return the headers that an answer always has."""
+    names = ["X-Request-ID", *([HEADER_OF[status]] if status in HEADER_OF else [])]
+    return {name: reference("headers", name) for name in names}
+
+
+def shared_headers() -> dict[str, Any]:
+    """Return the headers that answers refer to."""
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()}

@@ -1,0 +1,1 @@
+"""Operating the service: its processes, health, metrics, traces and commands."""

@@ -1,0 +1,143 @@
+"""The commands of an operator, on the framework's own command line: `litestar --help`."""
+
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import click
+from litestar import Litestar
+from litestar.plugins import CLIPlugin
+from litestar.routes import HTTPRoute
+
+from app.database.commands import run
+from app.database.sessions import Database
+from app.http.access import access_of
+from app.http.feature import Chore
+from app.jobs.queue import JobQueue
+from app.jobs.worker import Worker
+from app.operations.copying import CopyError, copy_database
+
+
+class Commands(CLIPlugin):
+    """Commands that are added to the framework's."""
+
+    def __init__(self, commands: Iterable[click.Command]) -> None:
+        self.commands = commands
+
+    def on_cli_init(self, cli: click.Group) -> None:
+        """Add the commands."""
+        for command in self.commands:
+            cli.add_command(command)
+
+
+@click.command
+def route_table(app: Litestar) -> None:
+    """Show every route, and who may call it."""
+    for method, path, access in sorted(routes(app), key=lambda row: (row[1], row[0])):
+        click.echo(f"{method:7} {path:50} {access}")
+
+
+def copy_command(database: Database) -> click.Command:
+    """Return the command that copies an SQLite database into PostgreSQL."""
+
+    @click.command(name="copy-database")
+    @click.argument("source")
+    def command(source: str) -> None:
+        """Copy an SQLite database, sqlite:///file, into the empty PostgreSQL database of DATABASE_URL."""
+        try:
+            run(database, copy_database(source, database.engine.url, show_count))
+        except CopyError as error:
+            sys.exit(str(error))
+
+    return command
+
+
+def show_count(table: str, rows: int) -> None:
+    """Show a line about what was copied."""
+    click.echo(f"{table:20} {rows:>12}")
+
+
+def purge_command(database: Database, chores: Sequence[Chore]) -> click.Command:
+    """Return the command that does the daily chores now."""
+
+    @click.command(name="purge")
+    def command() -> None:
+        """Delete what has expired: sessions, and stored answers to repeated requests. A daily job does it too."""
+        run(database, do_chores(chores))
+
+    return command
+
+
+async def do_chores(chores: Iterable[Chore]) -> None:
+    """Do what is done once a day."""
+    for chore in chores:
+        await chore()
+
+
+def job_commands(queue: JobQueue, worker: Worker) -> click.Group:
+    """Return the commands for jobs: the worker as a process of its own, and what to do about dead letters."""
+    database = queue.database
+
+    @click.group
+    def jobs() -> None:
+        """Run background jobs, and retry those that were given up."""
+
+    @jobs.command(name="work")
+    def work() -> None:
+        """Run jobs as they become due, until SIGTERM or SIGINT."""
+        # The event loop already ends its work cleanly on SIGINT.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        with suppress(KeyboardInterrupt):
+            run(database, worker.run())
+
+    @jobs.command(name="run")
+    def run_due() -> None:
+        """Run the jobs that are due, and end."""
+        click.echo(f"{run(database, worker.run_due())} jobs run")
+
+    jobs.add_command(dead_command(queue))
+    jobs.add_command(retry_command(queue))
+    return jobs
+
+
+def dead_command(queue: JobQueue) -> click.Command:
+    """Return the command that lists dead letters."""
+
+    @click.command(name="dead")
+    def command() -> None:
+        """List the jobs that were given up."""
+        for job in run(queue.database, queue.dead_letters()):
+            click.echo(f"{job.id:<8} {job.kind:24} {job.failed_at:%Y-%m-%d %H:%M:%SZ} {job.last_error}")
+
+    return command
+
+
+def retry_command(queue: JobQueue) -> click.Command:
+    """Return the command that enqueues dead letters again."""
+
+    @click.command(name="retry")
+    @click.argument("job_id", metavar="ID", type=click.IntRange(min=1), required=False)
+    @click.option("--all", "every", is_flag=True, help="Retry every job that was given up.")
+    def command(job_id: int | None, *, every: bool) -> None:
+        """Run one of those again, or all of them."""
+        if every == (job_id is not None):
+            raise click.UsageError("Name the job by its ID, or choose --all")
+        count = run(queue.database, queue.retry(job_id))
+        if job_id is not None and not count:
+            sys.exit(f"No job {job_id} was given up; `litestar jobs dead` lists those that were")
+        click.echo(f"{count} jobs enqueued again")
+
+    return command
+
+
+def routes(app: Litestar) -> list[tuple[str, str, str]]:
+    """Return method, path and access of every route; HEAD goes wherever GET goes."""
+    return [
+        (method, route.path_format, access_of(handler))
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in handler.http_methods
+        if method != "OPTIONS"
+    ]

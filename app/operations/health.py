@@ -1,0 +1,91 @@
+"""Health: whether the process runs, and whether it can serve."""
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from litestar import Controller, get
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+from msgspec import Struct
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from app.database.failures import is_missing_table
+from app.database.sessions import Database
+from app.database.status import connection_limit, revision
+from app.errors import Unavailable
+from app.http.access import LENIENT, PUBLIC
+
+ANSWER_WITHIN_SECONDS = 2
+log = structlog.get_logger()
+
+
+class Health(Struct):
+    """That all is well; when it isn't, the answer is a problem detail."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness:
+    """Whether this instance can serve."""
+
+    def __init__(self, database: Database, drain_file: str) -> None:
+        """`drain_file` is there once the instance is about to stop (DRAIN_SECONDS); empty, it never is."""
+        self.database = database
+        self.drain_file = drain_file
+
+    async def check(self) -> None:
+        """Raise Unavailable when requests should go to others."""
+        if self.is_draining():
+            raise Unavailable("The service is about to stop")
+        if await failure(self.database) is not None:
+            raise Unavailable("The database does not answer")
+
+    def is_draining(self) -> bool:
+        """Return whether this instance is about to stop."""
+        return bool(self.drain_file) and Path(self.drain_file).exists()
+
+
+class HealthController(Controller):
+    """For load balancers and supervisors."""
+
+    path = "/health"
+    tags = ["Health"]
+    opt = PUBLIC | LENIENT
+
+    @get("/live", summary="Is the process alive")
+    async def live(self) -> Health:
+        """The process runs and answers; nothing else is looked at."""
+        return Health()
+
+    @get("/ready", summary="Can the service serve")
+    async def ready(self, readiness: NamedDependency[SkipValidation[Readiness]]) -> Health:
+        """The database answers within two seconds, and has its tables; and the service isn't about to stop."""
+        await readiness.check()
+        return Health()
+
+
+async def failure(database: Database) -> Exception | None:
+    """Return why the database can't serve; None when it can."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+            await revision(database)
+    except (SQLAlchemyError, OSError) as error:
+        return error
+    return None
+
+
+async def log_failure(database: Database) -> None:
+    """Log a line when the service starts before its database can serve; it goes on, and waits for it."""
+    if error := await failure(database):
+        missing = isinstance(error, DBAPIError) and is_missing_table(error)
+        line = "the database is not migrated: run `just migrate`" if missing else "the database does not answer"
+        log.error(line, error=type(error).__name__)
+
+
+async def log_connections(database: Database, connections: int) -> None:
+    """Log a line when this instance alone may open more connections than its PostgreSQL takes."""
+    limit = await connection_limit(database)
+    if connections > limit:
+        log.warning("DATABASE_POOL_SIZE is above the limit of the server", connections=connections, limit=limit)

@@ -1,0 +1,164 @@
+"""The metrics that Prometheus reads at `/metrics`, where METRICS is set: requests, connections, hashes, logins, jobs.
+
+Each application counts in a registry of its own. Where several workers share a port, a scrape reaches one of them: each
+then counts in files of its own, in a directory that they share, and whoever is scraped adds them up.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from app.database.replicas import Replicas
+from app.database.sessions import Database
+from app.http.access import LENIENT, PUBLIC
+from app.http.feature import Parts
+from app.jobs.repository import JobRepository
+from app.security.passwords import Passwords
+
+CLIENT_GONE = 499
+"""What is counted where no answer was begun, since the client left; web servers log this number."""
+DURATION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The figures of one application."""
+
+    def __init__(
+        self,
+        database: Database,
+        jobs: JobRepository,
+        passwords: Passwords,
+        replicas: Replicas,
+        *,
+        directory: str = "",
+    ) -> None:
+        """`directory` is where several workers put what each has counted; empty, there is one."""
+        self.database = database
+        self.job_repository = jobs
+        self.replicas = replicas
+        replicas.observers.append(self.sample)
+        self.passwords = passwords
+        self.directory = directory
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter("http_requests", "Requests answered.", ["method", "route", "status"], registry=registry)
+        self.durations = Histogram(
+            "http_request_duration_seconds",
+            "Time from a request's arrival to the end of its answer.",
+            ["method", "route"],
+            buckets=DURATION_SECONDS,
+            registry=registry,
+        )
+        self.logins = Counter("logins", "Attempts to sign in with a password.", ["outcome"], registry=registry)
+        self.in_flight = live_gauge("http_requests_in_flight", "Requests that have no answer yet.", registry)
+        self.pool_size = live_gauge("db_pool_size", "Connections that the pools may keep open.", registry)
+        self.pool_in_use = live_gauge("db_pool_in_use", "Connections that are at work.", registry)
+        self.replica_ready = Gauge(
+            "db_replica_ready",
+            "Whether a standby is complete enough to be read from: 1 when every process finds it so, else 0.",
+            ["replica"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.hashes = live_gauge("password_hashes_pending", "Passwords at or waiting for a hash.", registry)
+        self.jobs = Gauge(
+            "jobs",
+            "Jobs by state: due now; waiting for their time, their next attempt or the end of this one; dead letters.",
+            ["state"],
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+
+    def arrived(self) -> None:
+        """Count a request that has come."""
+        self.in_flight.inc()
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count its answer; `route` is the template of its path, empty where none matched."""
+        self.in_flight.dec()
+        route = route or "none"
+        self.requests.labels(method, route, status or CLIENT_GONE).inc()
+        self.durations.labels(method, route).observe(seconds)
+        if self.directory:  # another worker may be the one that is scraped
+            self.sample()
+
+    def count_login(self, outcome: str) -> None:
+        """Count somebody who has tried to sign in: `success`, `failure` or `limited`."""
+        self.logins.labels(outcome).inc()
+
+    def sample(self) -> None:
+        """Note how busy this process is."""
+        pool = self.database.engine.pool
+        if isinstance(pool, QueuePool):
+            self.pool_size.set(pool.size())
+            self.pool_in_use.set(pool.checkedout())
+        for standby in self.replicas.standbys:
+            self.replica_ready.labels(standby.name).set(self.replicas.is_ready(standby))
+        self.hashes.set(self.passwords.pending)
+
+    async def count_jobs(self) -> None:
+        """Note how many jobs there are; what was last known stays while the database is away."""
+        try:
+            counts = await self.job_repository.count_by_state()
+        except (SQLAlchemyError, OSError):
+            return
+        for state, count in counts._asdict().items():
+            self.jobs.labels(state).set(count)
+
+    def render(self) -> bytes:
+        """Return all figures in Prometheus' text format, those of the other workers added."""
+        if not self.directory:
+            return generate_latest(self.registry)
+        forget_dead_workers(Path(self.directory))
+        total = CollectorRegistry()
+        MultiProcessCollector(total, self.directory)  # type: ignore[no-untyped-call] # the library has no types here
+        return generate_latest(total)
+
+
+def create_metrics(parts: Parts) -> Metrics | None:
+    """Return the metrics, which count logins from now on; None where METRICS isn't set."""
+    if not parts.settings.metrics:
+        return None
+    directory = parts.settings.prometheus_multiproc_dir
+    metrics = Metrics(parts.database, parts.jobs.jobs, parts.passwords, parts.replicas, directory=directory)
+    parts.login_observers.append(metrics.count_login)
+    return metrics
+
+
+def live_gauge(name: str, help_text: str, registry: CollectorRegistry) -> Gauge:
+    """Return a gauge whose values are added up over the workers that live."""
+    return Gauge(name, help_text, multiprocess_mode="livesum", registry=registry)
+
+
+def forget_dead_workers(directory: Path) -> None:
+    """Drop the gauges of workers that are gone, however they went; what they have counted stays counted."""
+    for file in directory.glob("gauge_live*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not is_alive(pid):
+            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call] # the library has no types here
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether there is such a process; on Windows, where asking would stop it, it is taken to be there."""
+    if sys.platform != "win32":
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+@get("/metrics", opt=PUBLIC | LENIENT, include_in_schema=False)
+async def read_metrics(metrics: NamedDependency[SkipValidation[Metrics]]) -> Response[bytes]:
+    """Public, as its readers expect: a proxy in front keeps the outside away from it."""
+    metrics.sample()
+    await metrics.count_jobs()
+    return Response(await asyncio.to_thread(metrics.render), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,1 @@
+"""Passwords, tokens and limits; nothing here knows a route or a table."""

@@ -1,0 +1,110 @@
+"""The statements on accounts."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from msgspec import Struct
+from sqlalchemy import bindparam, select
+from sqlalchemy.exc import IntegrityError
+
+from app.auth.credentials import UserNotFound
+from app.database.failures import is_duplicate
+from app.database.models import columns_of, table_of
+from app.database.pages import Listing, Page, PageQuery
+from app.database.repository import Repository
+from app.database.sessions import Transaction
+from app.errors import BadRequest
+from app.users.models import User
+from app.users.schemas import UserRead
+
+
+class NameTaken(BadRequest):
+    """Somebody has that username or address already, in whatever case."""
+
+    detail = "Username or email already registered"
+
+
+class Recipient(Struct, frozen=True):
+    """What a mail to a user needs."""
+
+    id: int
+    username: str
+    email: str
+    email_key: str
+    email_verified: bool
+
+
+READ = select(*columns_of(User, UserRead)).where(table_of(User).c.id == bindparam("id"))
+RECIPIENT = select(*columns_of(User, Recipient)).where(table_of(User).c.id == bindparam("id"))
+LISTING = Listing(
+    User,
+    UserRead,
+    key=User.id,
+    orders=[User.id, User.created_at, User.username],
+    searched=[User.username_key, User.email_key],
+)
+# In one order, so that of two superusers who demote each other at once, the later one finds that only one is left.
+LOCK_SUPERUSERS = select(User.id).where(User.is_superuser, User.is_active).order_by(User.id).with_for_update()
+
+
+class UserRepository(Repository[User]):
+    """The rows of `users`."""
+
+    model_type = User
+
+    async def create(self, transaction: Transaction, user: User) -> None:
+        """Add an account. Raise NameTaken."""
+        with unique_names():
+            await self.within(transaction).add(user)
+
+    async def read(self, user_id: int) -> UserRead:
+        """Return one account. Raise UserNotFound."""
+        rows = await self.rows(READ, {"id": user_id})
+        if not rows:
+            raise UserNotFound
+        return UserRead(*rows[0])
+
+    async def recipient(self, user_id: int) -> Recipient | None:
+        """Return what a mail to a user needs."""
+        rows = await self.rows(RECIPIENT, {"id": user_id})
+        return Recipient(*rows[0]) if rows else None
+
+    async def page_of_all(self, query: PageQuery) -> Page[UserRead]:
+        """Return one page of all accounts."""
+        return await self.page(LISTING, query)
+
+    async def to_change(self, transaction: Transaction, user_id: int) -> User:
+        """Return an account, locked so that nobody changes or deletes it meanwhile. Raise UserNotFound."""
+        user = await self.find_to_change(transaction, user_id)
+        if user is None:
+            raise UserNotFound
+        return user
+
+    async def find_to_change(self, transaction: Transaction, user_id: int) -> User | None:
+        """Return an account like that; None where there is none."""
+        return await self.within(transaction).get_one_or_none(id=user_id, with_for_update=True)
+
+    async def save(self, transaction: Transaction) -> None:
+        """Write what was changed so far. Raise NameTaken."""
+        with unique_names():
+            await transaction.flush()
+
+    async def remove(self, transaction: Transaction, user: User) -> None:
+        """Delete an account with all that belongs to it."""
+        await transaction.delete(user)
+        await transaction.flush()
+
+    async def lock_superusers(self, transaction: Transaction) -> Sequence[int]:
+        """Lock the active superusers, and return their ids."""
+        return (await transaction.scalars(LOCK_SUPERUSERS)).all()
+
+
+@contextmanager
+def unique_names() -> Generator[None]:
+    """Raise NameTaken when the database finds a name twice."""
+    try:
+        yield
+    except IntegrityError as error:
+        if is_duplicate(error):
+            raise NameTaken from error
+        raise

@@ -1,0 +1,128 @@
+"""Search, as items have it: every word, in any case, as it is written."""
+
+import pytest
+from httpx import AsyncClient
+
+from app import db
+from app.database.search import searchable
+from app.main import create_app
+from app.settings import Settings
+from tests.factories import People, connect_to, create_item, on_postgresql
+from tests.problems import pointers
+
+
+@pytest.fixture
+async def alice(people: People) -> AsyncClient:
+    """Somebody who is signed in."""
+    return await people.sign_in("alice")
+
+
+async def found(client: AsyncClient, q: str, **params: str) -> list[str]:
+    """The titles that a search finds, oldest first."""
+    answer = await client.get("/items/", params={"q": q, "sort": "id", **params})
+    assert answer.status_code == 200, answer.text
+    return [item["title"] for item in answer.json()]
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [
+        ("umbrella", ["Umbrella", "Umbrella stand"]),
+        ("BRELL", ["Umbrella", "Umbrella stand"]),
+        ("stand", ["Umbrella stand", "Boots"]),
+        ("stand umb", ["Umbrella stand"]),
+        ("black", ["Umbrella"]),
+        ("fold umbrella", ["Umbrella"]),
+        ("a", ["Umbrella", "Umbrella stand", "Boots"]),
+        ("ab", []),
+        ("umbrellas", []),
+        ("umbrellablack", []),
+        ("", ["Umbrella", "Umbrella stand", "Boots"]),
+        (" \u3000\n", ["Umbrella", "Umbrella stand", "Boots"]),
+        ("boots Boots BOOTS", ["Boots"]),
+    ],
+)
+async def test_every_word_is_in_the_title_or_the_description(alice: AsyncClient, q: str, expected: list[str]) -> None:
+    """As a part of it, in any case and order; no words ask for nothing, and find everything."""
+    await create_item(alice, "Umbrella", "Black, folding")
+    await create_item(alice, "Umbrella stand")
+    await create_item(alice, "Boots", "for which there is a STAND")
+    assert await found(alice, q) == expected
+
+
+@pytest.mark.parametrize(
+    ("title", "q"),
+    [
+        ("Ærøskøbing", "ærØSK"),
+        ("ЗОНТИК", "зонт"),
+        ("ομπρέλα", "ΟΜΠΡΈΛΑ"),
+        ("ΟΔΟΣ", "οδος"),
+        ("Straße", "STRASSE"),
+        ("STRASSE", "straße"),
+        ("İstanbul", "i\u0307stanbul"),
+        ("傘の話", "傘"),
+        ("\U00010400", "\U00010428"),
+        ("\U0001f302", "\U0001f302"),
+        ("e\u0301te", "e"),
+        ("ﬀ", "FF"),
+    ],
+)
+async def test_case_is_unicodes(alice: AsyncClient, title: str, q: str) -> None:
+    """On either database, whatever its locale."""
+    await create_item(alice, title)
+    await create_item(alice, "something else")
+    assert title in await found(alice, q)
+    assert await found(alice, q + "\u4e2d") == []
+
+
+@pytest.mark.parametrize("sign", ["%", "_", "/", "\\", "'", '"', "*", "?", "[", "^", "$", ".", "(", "--", "\\%", "/%"])
+async def test_every_character_stands_for_itself(alice: AsyncClient, sign: str) -> None:
+    """Wildcards and quotes too."""
+    await create_item(alice, "plain")
+    await create_item(alice, f"a{sign}b")
+    for q in (sign, f"a{sign}b", f"A{sign}"):
+        assert await found(alice, q) == [f"a{sign}b"]
+    assert await found(alice, f"a{sign}{sign}b") == []
+
+
+async def test_a_search_follows_the_changes(alice: AsyncClient) -> None:
+    """Of either field."""
+    await create_item(alice, "Umbrella", "Black")
+    await alice.patch("/items/1", json={"title": "Parasol"})
+    assert (await found(alice, "umbrella"), await found(alice, "parasol black")) == ([], ["Parasol"])
+    await alice.patch("/items/1", json={"description": None})
+    assert (await found(alice, "black"), await found(alice, "parasol")) == ([], ["Parasol"])
+
+
+async def test_a_search_finds_only_the_callers(people: People, alice: AsyncClient) -> None:
+    await create_item(alice)
+    assert await found(await people.sign_in("bob"), "umbrella") == []
+
+
+async def test_ten_words_are_enough(alice: AsyncClient) -> None:
+    """The same word twice is one."""
+    await create_item(alice, "abcdefghijk")
+    assert await found(alice, " ".join("abcdefghijABC")) == ["abcdefghijk"]
+    assert pointers(await alice.get("/items/", params={"q": " ".join("abcdefghijk")})) == ["/q"]
+
+
+@on_postgresql
+@pytest.mark.parametrize("without", [["enable_bitmapscan"], ["enable_seqscan", "enable_indexscan"]])
+async def test_postgresql_finds_the_same_with_its_index_and_without(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, without: list[str]
+) -> None:
+    """Trigrams of other scripts and of signs, where the locale makes any, and words that are too short to have one."""
+    for setting in without:
+        monkeypatch.setitem(db.POSTGRESQL_SETTINGS, setting, "off")
+    app = create_app(settings)
+    async with connect_to(app) as client:
+        alice = await People(app, client).sign_in("alice")
+        titles = ["Umbrella", "ЗОНТИК", "100 %", "x_y", "\U0001f302\U0001f302\U0001f302", "ab"]
+        for title in titles:
+            await create_item(alice, title)
+        for q, title in zip(["UMBR", "зонтик", "0 %", "X_Y", "\U0001f302\U0001f302", "AB"], titles, strict=True):
+            assert await found(alice, q) == [title]
+
+
+def test_no_word_reaches_from_one_text_into_the_next() -> None:
+    assert searchable("Ab", None, "", "Cd") == "ab\ncd"
