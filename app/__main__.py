@@ -21,7 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import logs
 from app.database.sessions import Database
 from app.operations.health import log_connections
-from app.operations.processes import STOP_SECONDS, DrainingServer, forget_signals_in_workers, load_worker
+from app.operations.server import DrainingServer
+from app.operations.workers import STOP_SECONDS, forget_signals_in_workers
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,8 @@ def serve(*, reload: bool = False) -> None:
             try_out(settings)
         announce(settings)
         forget_signals_in_workers()
+        from app.main import load_worker  # noqa: PLC0415 - see metrics_directory
+
         server(settings, file, reload=reload).serve(target_loader=load_worker, wrap_loader=False)
 
 

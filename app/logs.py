@@ -53,7 +53,33 @@ def configure(level: str, *, production: bool, extras: Sequence[Processor] = ())
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderers: list[Processor] = [
+    last = renderers(production=production)
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        # Whole lines: PrintLogger writes the end of a line by itself where output isn't buffered, and another worker's
+        # line may come between.
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(library_formatter(shared, last))
+    logging.basicConfig(
+        level=max(logging.getLevelNamesMapping()[level], logging.WARNING), handlers=[handler], force=True
+    )
+
+
+def library_formatter(shared: Sequence[Processor], last: Sequence[Processor]) -> logging.Formatter:
+    """Return what writes the logs of libraries as the application's own are written."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )
+
+
+def renderers(*, production: bool) -> list[Processor]:
+    """Return what makes a line of an event: JSON in production, else text for a reader."""
+    return [
         structlog.processors.format_exc_info,
         hide_rows,
         structlog.processors.JSONRenderer(serializer=json_line)
@@ -63,21 +89,3 @@ def configure(level: str, *, production: bool, extras: Sequence[Processor] = ())
             colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
         ),
     ]
-    structlog.configure(
-        processors=[*shared, *renderers],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        # Whole lines: PrintLogger writes the end of a line by itself where output isn't buffered, and another worker's
-        # line may come between.
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-        )
-    )
-    logging.basicConfig(
-        level=max(logging.getLevelNamesMapping()[level], logging.WARNING), handlers=[handler], force=True
-    )

@@ -26,6 +26,7 @@ from app.operations import feature as operations
 from app.operations.commands import Commands, do_chores
 from app.operations.health import log_failure
 from app.operations.metrics import create_metrics
+from app.operations.workers import end_with_parent
 from app.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -158,6 +159,12 @@ def cors(origins: tuple[str, ...]) -> CORSConfig | None:
         return None
     exposed = ["ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID", "X-Total-Count"]
     return CORSConfig(allow_origins=list(origins), expose_headers=exposed)
+
+
+def load_worker() -> Litestar:
+    """Return the application that a worker process calls."""
+    end_with_parent()
+    return __getattr__("app")
 
 
 def __getattr__(name: str) -> Litestar:

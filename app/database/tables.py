@@ -18,6 +18,11 @@ def revision_of(connection: Connection) -> str | None:
     return connection.execute(REVISION).scalar() if inspect(connection).has_table("alembic_version") else None
 
 
+def begin(connection: Connection) -> None:
+    """Begin a transaction, which sees SQLite's file as it is at its first read."""
+    connection.exec_driver_sql("BEGIN")
+
+
 async def lock_tables(connection: AsyncConnection) -> None:
     """Lock every table of PostgreSQL against others' writes, until the transaction ends."""
     names = ", ".join(table.fullname for table in Base.metadata.sorted_tables)

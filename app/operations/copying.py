@@ -18,7 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from app.database.engine import driver_url
 from app.database.models import Base
-from app.database.tables import all_rows, count_rows, filled_tables, last_key, lock_tables, revision_of, set_next_key
+from app.database.tables import (
+    all_rows,
+    begin,
+    count_rows,
+    filled_tables,
+    last_key,
+    lock_tables,
+    revision_of,
+    set_next_key,
+)
 
 MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 # Milliseconds. Whoever still writes to the target holds its tables; the copy doesn't wait for them for long.
@@ -67,7 +76,7 @@ def snapshot(source: str) -> Iterator[Connection]:
         poolclass=NullPool,
     )
     with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN")
+        begin(connection)
         yield connection
 
 

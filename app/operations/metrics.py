@@ -29,26 +29,11 @@ CLIENT_GONE = 499
 DURATION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-class Metrics:
-    """The figures of one application."""
+class Figures:
+    """The counters and gauges of one application, in a registry of its own."""
 
-    def __init__(
-        self,
-        database: Database,
-        jobs: JobRepository,
-        passwords: Passwords,
-        replicas: Replicas,
-        *,
-        directory: str = "",
-    ) -> None:
-        """`directory` is where several workers put what each has counted; empty, there is one."""
-        self.database = database
-        self.job_repository = jobs
-        self.replicas = replicas
-        replicas.observers.append(self.sample)
-        self.passwords = passwords
-        self.directory = directory
-        self.registry = registry = CollectorRegistry()
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
         self.requests = Counter("http_requests", "Requests answered.", ["method", "route", "status"], registry=registry)
         self.durations = Histogram(
             "http_request_duration_seconds",
@@ -76,6 +61,28 @@ class Metrics:
             multiprocess_mode="mostrecent",
             registry=registry,
         )
+
+
+class Metrics(Figures):
+    """Counts what happens, and measures the process and the jobs."""
+
+    def __init__(
+        self,
+        database: Database,
+        jobs: JobRepository,
+        passwords: Passwords,
+        replicas: Replicas,
+        *,
+        directory: str = "",
+    ) -> None:
+        """`directory` is where several workers put what each has counted; empty, there is one."""
+        super().__init__(CollectorRegistry())
+        self.database = database
+        self.job_repository = jobs
+        self.replicas = replicas
+        replicas.observers.append(self.sample)
+        self.passwords = passwords
+        self.directory = directory
 
     def arrived(self) -> None:
         """Count a request that has come."""

@@ -1,0 +1,31 @@
+"""The worker processes of the service, which end with the process that started them."""
+
+import os
+import signal
+import sys
+import time
+from multiprocessing import parent_process
+from threading import Thread
+
+STOP_SECONDS = 30
+"""How long a worker has to answer the requests that it has begun."""
+
+
+def forget_signals_in_workers() -> None:
+    """Let SIGTERM end a worker that is still starting: it inherits Granian's handler, which only marks its parent."""
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def end_with_parent() -> None:
+    """End this worker when the process that started it is gone, killed say: it would keep the port for ever."""
+    Thread(target=wait_for_parent, daemon=True).start()
+
+
+def wait_for_parent() -> None:
+    """Wait until the parent process is gone, and end this one."""
+    if parent := parent_process():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
