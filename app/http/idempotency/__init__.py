@@ -69,6 +69,7 @@ class Once:
         self.request = request
         self.key = key
 
+    @retry_on_deadlock
     async def __call__(self, data: Struct, work: Work[Content]) -> Response[Content]:
         """Return the answer of `work`, or the one that it gave to the same request before.
 
@@ -80,7 +81,6 @@ class Once:
             return await work(None)
         return await self._with_key(self.key, data, work)
 
-    @retry_on_deadlock
     async def _with_key(self, key: str, data: Struct, work: Work[Content]) -> Response[Content]:
         sent = self._sent(key, data)
         async with self.answers.database.transaction() as transaction:
