@@ -8,20 +8,24 @@ from pathlib import Path
 
 from litestar import Litestar
 
+from app.http.feature import combine
 from app.jobs.worker import Worker
-from app.main import job_handlers
+from app.main import FEATURES
 from app.settings import Settings
+from tests.factories import parts_of
 
 
 async def deliver(app: Litestar, settings: Settings) -> list[EmailMessage]:
     """Run the jobs that are due and take the mails that they wrote, oldest first."""
-    await run_jobs(app, settings)
+    await run_jobs(app)
     return take_all(Path(settings.mail_dir))
 
 
-async def run_jobs(app: Litestar, settings: Settings) -> int:
-    """Run the jobs that are due; how many there were."""
-    return await Worker(app.state.database, job_handlers(app.state.database, app.state.tokens, settings)).run_due()
+async def run_jobs(app: Litestar) -> int:
+    """Run the features' jobs that are due, and return how many there were."""
+    parts = parts_of(app)
+    handlers = combine([feature(parts) for feature in FEATURES]).jobs
+    return await Worker(parts.jobs, handlers).run_due()
 
 
 def take_all(folder: Path) -> list[EmailMessage]:

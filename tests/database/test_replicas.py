@@ -7,28 +7,27 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
-from types import MethodType
 
 import asyncpg
 import pytest
 from httpx import AsyncClient, Response
 from litestar import Litestar
-from litestar.di import Provide
 from msgspec import structs
 from sqlalchemy import Integer, String, bindparam, cast, func, literal_column, make_url, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import db, replicas
 from app.__main__ import migrate
-from app.auth import marks
+from app.auth import last_write
+from app.auth.repository import SET_LAST_WRITE
+from app.database import replicas
 from app.database.driver import Rows, Statement
-from app.database.replicas import Replicas, Standby
-from app.database.sessions import Database
+from app.database.engine import POSTGRESQL_SETTINGS
+from app.database.replicas import Standby
+from app.database.sessions import Database, Reading
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import SERVER
-from tests.factories import People, Statements, connect_to, create_item, on_postgresql
+from tests.factories import People, Statements, connect_to, create_item, on_postgresql, parts_of
 from tests.problems import assert_problem
 
 NOBODY = "postgresql://postgres@127.0.0.1:1/nothing"
@@ -70,7 +69,7 @@ async def alice(app: Litestar, people: People, _as_complete: None) -> AsyncClien
     """A client with an item, who has just written, while there is a standby to read from."""
     client = await people.sign_in("alice")
     await create_item(client)
-    await replicas_of(app).look()
+    await parts_of(app).replicas.measure()
     return client
 
 
@@ -83,16 +82,6 @@ async def standby(postgresql_url: str) -> AsyncIterator[Standby]:
     yield standby
     await standby.close()
     await primary.close()
-
-
-def replicas_of(app: Litestar) -> Replicas:
-    """An application's own."""
-    provider = app.dependencies["reader"]
-    assert isinstance(provider, Provide)
-    assert isinstance(provider.dependency, MethodType)
-    found = provider.dependency.__self__
-    assert isinstance(found, Replicas)
-    return found
 
 
 async def rest(app: Litestar) -> None:
@@ -181,7 +170,7 @@ async def test_a_page_from_the_standby_goes_on_where_one_from_the_primary_ended(
         for number in range(3):
             await create_item(alice, str(number))
         first = await alice.get("/items/?limit=2")
-        await replicas_of(app).look()
+        await parts_of(app).replicas.measure()
         await rest(app)
         with Statements.of(app) as statements:
             second = await alice.get(first.links["next"]["url"])
@@ -197,7 +186,7 @@ async def test_what_takes_long_is_marked_again_before_its_answer(
     alice: AsyncClient, statements: Statements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first mark would be older than a second when the client reads."""
-    monkeypatch.setattr(marks, "OLDEST", timedelta(0))
+    monkeypatch.setattr(last_write, "OLDEST", timedelta(0))
     await create_item(alice)
     assert [statement.split()[0] for statement in statements] == ["SELECT", "UPDATE", "INSERT", "UPDATE"]
 
@@ -207,7 +196,7 @@ async def test_what_cannot_be_marked_is_not_written(
     app: Litestar, alice: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client may do it again."""
-    monkeypatch.setitem(db.POSTGRESQL_SETTINGS, "lock_timeout", "200")
+    monkeypatch.setitem(POSTGRESQL_SETTINGS, "lock_timeout", "200")
     database: Database = app.state.database
     await database.close()
     await rest(app)
@@ -223,12 +212,12 @@ async def test_what_is_written_is_answered_though_its_second_mark_fails(
     app: Litestar, alice: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error would have the client do it again."""
-    monkeypatch.setattr(marks, "OLDEST", timedelta(0))
+    monkeypatch.setattr(last_write, "OLDEST", timedelta(0))
     database: Database = app.state.database
     fetch, marked = database.fetch_prepared, []
 
     async def fail_later(statement: Statement, parameters: Mapping[str, object]) -> Rows:
-        if statement is marks.WROTE:
+        if statement is SET_LAST_WRITE:
             marked.append(statement)
             if len(marked) > 1:
                 raise ConnectionResetError
@@ -242,7 +231,7 @@ async def test_what_is_written_is_answered_though_its_second_mark_fails(
 # Standbys that fail ---------------------------------------------------------------------------------------------------
 
 
-async def name_in(session: AsyncSession) -> str:
+async def name_in(session: Reading) -> str:
     """Where a session reads."""
     name: str = (await session.execute(NAME)).scalar_one()
     return name
@@ -262,7 +251,7 @@ async def test_what_takes_too_long_is_not_tried_again(
     postgresql_url: str, standby: Standby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would take as long on the primary."""
-    monkeypatch.setitem(db.POSTGRESQL_SETTINGS, "statement_timeout", "100")
+    monkeypatch.setitem(POSTGRESQL_SETTINGS, "statement_timeout", "100")
     slow = Standby(direct(postgresql_url), standby.primary, pool_size=2)
     with pytest.raises(DBAPIError, match="statement timeout"):
         await slow.fetch_prepared(SLEEP, {"seconds": 2})
@@ -277,7 +266,7 @@ async def test_a_standby_that_has_restarted_is_left_out_until_it_was_looked_at(
     """It answers before it has replayed what it had; the read that finds its connections closed isn't its own."""
     await rest(app)
     assert (await alice.get("/items/")).json() == []
-    monkeypatch.setattr(replicas_of(app), "look", never)  # It would come too early.
+    monkeypatch.setattr(parts_of(app).replicas, "measure", never)  # It would come too early.
     await server.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name_of(replica_url)
     )
@@ -295,23 +284,23 @@ async def test_who_is_no_standby_is_not_read_from(app: Litestar, people: People)
     alice = await people.sign_in("alice")
     await create_item(alice)
     await rest(app)
-    await replicas_of(app).look()
+    await parts_of(app).replicas.measure()
     assert len((await alice.get("/items/")).json()) == 1
 
 
 @on_postgresql
 async def test_a_standby_is_as_complete_as_what_it_has_replayed(app: Litestar, alice: AsyncClient) -> None:
     """Up to the last moment whose writes it has; none at all, and nobody asks it. The metrics say so."""
-    found = replicas_of(app)
+    found = parts_of(app).replicas
     (standby,) = found.standbys
     moment = time.monotonic()
-    await standby.look([(moment - 2, 0), (moment - 1, 2**62)])
+    await standby.measure([(moment - 2, 0), (moment - 1, 2**62)])
     assert standby.complete_until == moment - 2
     assert found.is_ready(standby)
-    await standby.look([(moment - 3, 0), (moment - 1, 2**62)])
+    await standby.measure([(moment - 3, 0), (moment - 1, 2**62)])
     assert not found.is_ready(standby)
     assert "} 0.0" in gauge(await alice.get("/metrics"))
-    await found.look()
+    await found.measure()
     assert found.is_ready(standby)
     assert "} 1.0" in gauge(await alice.get("/metrics"))
 

@@ -3,7 +3,7 @@
 import pytest
 from httpx import AsyncClient
 
-from app import db
+from app.database.engine import POSTGRESQL_SETTINGS
 from app.database.search import searchable
 from app.main import create_app
 from app.settings import Settings
@@ -113,7 +113,7 @@ async def test_postgresql_finds_the_same_with_its_index_and_without(
 ) -> None:
     """Trigrams of other scripts and of signs, where the locale makes any, and words that are too short to have one."""
     for setting in without:
-        monkeypatch.setitem(db.POSTGRESQL_SETTINGS, setting, "off")
+        monkeypatch.setitem(POSTGRESQL_SETTINGS, setting, "off")
     app = create_app(settings)
     async with connect_to(app) as client:
         alice = await People(app, client).sign_in("alice")

@@ -15,9 +15,8 @@ from sqlalchemy import event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 
-from app import db
 from app.__main__ import migrate
-from app.database.engine import driver_url
+from app.database.engine import POSTGRESQL_SETTINGS, driver_url
 from app.database.failures import database_error
 from app.database.sessions import Database
 from app.database.status import REVISION
@@ -307,7 +306,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, app: Litestar) -> None:
 
         event.listen(engine.sync_engine, "connect", wait_shortly)
     else:
-        monkeypatch.setitem(db.POSTGRESQL_SETTINGS, "lock_timeout", "200")
+        monkeypatch.setitem(POSTGRESQL_SETTINGS, "lock_timeout", "200")
     monkeypatch.setattr(engine.pool, "_timeout", 0.2)
 
 

@@ -13,7 +13,6 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from httpx import AsyncClient
 
-from app import security
 from app.security.tokens import ACCESS, Tokens
 from tests.factories import SECRET, log_in, register, token_of
 from tests.faults.production import free_port, production, signed_in
@@ -35,7 +34,7 @@ async def test_the_clock_of_another_machine_may_differ_by_half_a_minute(
         async with signed_in(url) as client:
             peer = Tokens(secret=SECRET, algorithm="HS256", issuer=url)
             claims = peer.read(ACCESS, token_of(client))
-            monkeypatch.setattr(security, "time", lambda: time.time() + ahead)
+            monkeypatch.setattr("app.security.tokens.time", lambda: time.time() + ahead)
             token = peer.issue(ACCESS, claims.user_id, timedelta(seconds=lifetime), sid=claims.sid)
             answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == status

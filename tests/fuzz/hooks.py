@@ -26,21 +26,23 @@ from sqlalchemy import select
 
 from app.auth.credentials import InvalidResetToken, reset_state
 from app.auth.models import LoginSession
+from app.auth.repository import CredentialRepository, Credentials
 from app.auth.schemas import Token
 from app.database.search import MAX_TERMS
 from app.database.sessions import Database
 from app.errors import PreconditionFailed
 from app.http.idempotency import KeyReused
 from app.http.paging import InvalidCursor
+from app.items.repository import ItemRepository
 from app.items.schemas import ItemCreate
 from app.items.service import ItemService
 from app.main import create_app
 from app.security.limits import Client
-from app.security.tokens import ACCESS, RESET, VERIFICATION, fingerprint
+from app.security.tokens import ACCESS, RESET, VERIFICATION
 from app.settings import Settings
 from app.users.models import User
 from app.users.repository import NameTaken
-from app.users.service import InvalidVerificationToken
+from app.users.service import InvalidVerificationToken, address_state
 from tests.factories import add_user, auth_service
 
 Result = TypeVar("Result")
@@ -138,7 +140,7 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
 
 async def new_item() -> int:
     """The id of an item of the caller's."""
-    item, _ = await ItemService(database).create(caller.id, ItemCreate("Umbrella"))
+    item, _ = await ItemService(ItemRepository(database)).create(caller.id, ItemCreate("Umbrella"))
     return item.id
 
 
@@ -167,15 +169,22 @@ async def real(label: str, value: T) -> T | str:
 
 async def good_token(label: str) -> str:
     """One of a new user's, of the kind that the operation takes."""
-    user = await add_user(app, next(names))
+    user = await new_credentials()
     state = {
-        "POST /email-verification/confirm": (VERIFICATION, fingerprint(user.email_key)),
-        "POST /password-reset/confirm": (RESET, reset_state(user.hashed_password, user.email_key)),
+        "POST /email-verification/confirm": (VERIFICATION, address_state(user.email_key)),
+        "POST /password-reset/confirm": (RESET, reset_state(user)),
     }.get(label)
     if state is None:
         return (await open_session(user.id)).refresh_token
     token: str = app.state.tokens.issue(state[0], user.id, timedelta(minutes=10), state=state[1])
     return token
+
+
+async def new_credentials() -> Credentials:
+    """What signing in needs of a new user."""
+    credentials = await CredentialRepository(database).by_id((await add_user(app, next(names))).id)
+    assert credentials is not None
+    return credentials
 
 
 # What came of it ------------------------------------------------------------------------------------------------------

@@ -11,8 +11,6 @@ from pathlib import Path
 import click
 import pytest
 from anyio import to_thread
-from app.cli import JobCommands
-from app.requests import Session
 from click.testing import CliRunner
 from httpx import AsyncClient
 from litestar import Litestar, post
@@ -21,14 +19,17 @@ from litestar.params import FromPath
 from sqlalchemy import QueuePool, func, select, text, update
 from structlog.testing import capture_logs
 
-from app import jobs
 from app.__main__ import migrate
 from app.database.sessions import Database
-from app.jobs import dead_letters, enqueue, retry, schedule_daily
+from app.http.requests import InTransaction
 from app.jobs.models import Job, Payload
-from app.jobs.worker import Handler, Worker, backoff
+from app.jobs.queue import JobQueue
+from app.jobs.repository import Run
+from app.jobs.worker import Handler, Worker, backoff, log_death
+from app.operations.commands import job_commands
 from app.settings import Settings
 from tests.factories import client_of, on_sqlite, register
+from tests.programs import ROOT
 
 NEVER_SECONDS = 3600
 SOON_SECONDS = 15
@@ -77,7 +78,7 @@ def worker_of(
 ) -> Worker:
     """A worker that knows one kind, `mail`, and by default doesn't look for jobs by itself."""
     return Worker(
-        database,
+        JobQueue(database),
         {"mail": handler},
         daily=daily,
         concurrency=concurrency,
@@ -87,13 +88,19 @@ def worker_of(
     )
 
 
+async def claim(worker: Worker) -> Run | None:
+    """Claim the next job, as a worker does that is killed before it ends."""
+    return await worker.jobs.claim(list(worker.handlers), worker.lease)
+
+
 async def add(
     database: Database, *payloads: Payload, kind: str = "mail", run_at: datetime | None = None, key: str | None = None
 ) -> None:
-    """Enqueue jobs in one transaction."""
-    async with database.transaction() as session:
+    """Enqueue jobs in one transaction, as another process does: no worker here is woken."""
+    queue = JobQueue(database)
+    async with database.transaction() as transaction:
         for payload in payloads or ({},):
-            await enqueue(session, kind, payload, run_at=run_at, key=key)
+            await queue.enqueue(transaction, kind, payload, run_at=run_at, key=key)
 
 
 def numbered(count: int) -> list[Payload]:
@@ -115,15 +122,17 @@ async def make_due(database: Database) -> None:
 
 
 async def test_a_request_that_is_rolled_back_leaves_no_job(database: Database) -> None:
+    recorder = Recorder()
+    worker = worker_of(database, recorder)
+
     @post("/{fails:int}")
-    async def handler(transaction: Session, fails: FromPath[int]) -> None:
-        await enqueue(transaction, "mail", {"user_id": fails})
+    async def handler(transaction: InTransaction, fails: FromPath[int]) -> None:
+        await worker.queue.enqueue(transaction, "mail", {"user_id": fails})
         if fails:
             raise Refused
 
-    app = Litestar([handler], dependencies={"transaction": Provide(database.write)}, logging_config=None)
-    recorder = Recorder()
-    worker = worker_of(database, recorder)
+    dependencies = {"transaction": Provide(database.provide_transaction)}
+    app = Litestar([handler], dependencies=dependencies, logging_config=None)
     async with worker.in_background(), client_of(app) as client:
         assert (await client.post("/1")).status_code == 500
         assert (await client.post("/0")).status_code == 201
@@ -134,10 +143,11 @@ async def test_a_request_that_is_rolled_back_leaves_no_job(database: Database) -
 
 async def test_a_job_runs_right_after_the_commit_and_not_before(database: Database) -> None:
     recorder = Recorder()
-    async with worker_of(database, recorder).in_background():
-        async with database.transaction() as session:
-            await enqueue(session, "mail", {"user_id": 1})
-            await session.flush()
+    worker = worker_of(database, recorder)
+    async with worker.in_background():
+        async with database.transaction() as transaction:
+            await worker.queue.enqueue(transaction, "mail", {"user_id": 1})
+            await transaction.flush()
             await asyncio.sleep(0.2)
             assert not recorder.called.is_set()
         # The worker polls once an hour: only the commit can have woken it.
@@ -236,13 +246,15 @@ KILLED = """
 import asyncio, sys, time
 from datetime import timedelta
 from app.database.sessions import Database
+from app.jobs.queue import JobQueue
 from app.jobs.worker import Worker
 
 async def handler(payload):
     print("started", flush=True)
     time.sleep(60)
 
-asyncio.run(Worker(Database(sys.argv[1]), {"mail": handler}, lease=timedelta(seconds=1)).run())
+queue = JobQueue(Database(sys.argv[1]))
+asyncio.run(Worker(queue, {"mail": handler}, lease=timedelta(seconds=1)).run())
 """
 
 
@@ -267,10 +279,10 @@ async def test_an_attempt_whose_lease_ran_out_cannot_end_the_next_one(database: 
     recorder = Recorder()
     worker = worker_of(database, recorder)
     await add(database)
-    late = await worker.claim()
+    late = await claim(worker)
     assert late is not None
     await make_due(database)
-    current = await worker.claim()
+    current = await claim(worker)
     with capture_logs() as logs:
         await worker.attempt(late)
     assert [(line["event"], line["attempt"]) for line in logs] == [("job_overrun", 1)]
@@ -307,7 +319,7 @@ async def test_a_job_at_work_may_end_when_the_worker_stops(database: Database) -
 async def test_a_job_that_does_not_end_then_is_free_for_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr("app.jobs.worker.STOP_SECONDS", 0.1)
     started = asyncio.Event()
 
     async def handler(payload: Payload) -> None:
@@ -344,7 +356,7 @@ async def test_a_job_whose_end_cannot_be_written_down_is_done_again(empty_databa
 
     await add(database)
     worker = worker_of(database, handler)
-    run = await worker.claim()
+    run = await claim(worker)
     assert run is not None
     with capture_logs() as logs:
         await worker.attempt(run)
@@ -362,7 +374,7 @@ async def test_the_death_of_a_worker_is_logged() -> None:
 
     with capture_logs() as logs:
         task = asyncio.create_task(die())
-        task.add_done_callback(jobs.report)
+        task.add_done_callback(log_death)
         await asyncio.wait([task])
         await asyncio.sleep(0)
     assert logs[0]["event"] == "worker_died"
@@ -406,16 +418,14 @@ async def test_a_job_that_keeps_failing_becomes_a_dead_letter_that_can_be_retrie
     for _ in range(5):
         await worker.run_due()
         await make_due(database)
-    async with database.transaction() as session:
-        dead = await dead_letters(session)
-        assert [(job.attempt, job.last_error) for job in dead] == [(3, "Refused")] * 2
-        assert await retry(session, dead[0].id) == 1
-        assert await retry(session, dead[0].id) == 0
+    dead = await worker.queue.dead_letters()
+    assert [(job.attempt, job.last_error) for job in dead] == [(3, "Refused")] * 2
+    assert await worker.queue.retry(dead[0].id) == 1
+    assert await worker.queue.retry(dead[0].id) == 0
     recorder = Recorder()
     assert await worker_of(database, recorder).run_due() == 1
     assert recorder.payloads == [{"n": 1}]
-    async with database.transaction() as session:
-        assert await retry(session) == 1
+    assert await worker.queue.retry() == 1
     assert await worker_of(database, recorder).run_due() == 1
     assert await rows(database) == []
 
@@ -425,7 +435,7 @@ async def test_a_job_that_killed_its_workers_kills_no_more(database: Database) -
     worker = worker_of(database, recorder, attempts=2)
     await add(database)
     for _ in range(2):
-        assert await worker.claim() is not None
+        assert await claim(worker) is not None
         await make_due(database)
     assert await worker.run_due() == 1
     [job] = await rows(database)
@@ -443,7 +453,8 @@ async def test_a_daily_job_runs_once_a_day_however_many_workers_schedule_it(
     databases = [Database(database_url) for _ in range(3)]
     recorder = Recorder()
     clock = datetime(2030, 1, 1, 12, tzinfo=UTC)
-    monkeypatch.setattr(jobs, "now", lambda: clock)
+    for module in ("queue", "repository", "worker"):
+        monkeypatch.setattr(f"app.jobs.{module}.now", lambda: clock)
     ran = []
     for _ in range(3):
         workers = [worker_of(database, recorder, daily=["mail"]) for database in databases]
@@ -463,8 +474,8 @@ async def test_three_transactions_at_once_schedule_one_daily_job(database_url: s
     databases = [Database(database_url) for _ in range(3)]
 
     async def schedule(database: Database) -> None:
-        async with database.transaction() as session:
-            await schedule_daily(session, "purge")
+        async with database.transaction() as transaction:
+            await JobQueue(database).schedule_tomorrow(transaction, "purge")
 
     await asyncio.gather(*(schedule(database) for database in databases))
     async with databases[0].transaction() as session:
@@ -478,8 +489,8 @@ async def test_three_transactions_at_once_schedule_one_daily_job(database_url: s
 
 async def command(url: str, *arguments: str) -> tuple[int, str]:
     """The exit status of a command of the group `jobs`, and what it printed; it runs an event loop of its own."""
-    group = click.Group()
-    JobCommands(worker_of(Database(url), Recorder())).on_cli_init(group)
+    worker = worker_of(Database(url), Recorder())
+    group = click.Group(commands=[job_commands(worker.queue, worker)])
     result = await to_thread.run_sync(lambda: CliRunner().invoke(group, ["jobs", *arguments]))
     return result.exit_code, result.output
 
@@ -525,7 +536,7 @@ async def test_a_worker_of_its_own_runs_until_it_is_terminated(
     await register(client, "alice")
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONPATH": str(ROOT),
         "SECRET_KEY": settings.secret_key,
         "DATABASE_URL": settings.database_url,
         "MAIL_DIR": settings.mail_dir,

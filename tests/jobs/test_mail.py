@@ -231,7 +231,7 @@ async def test_a_server_that_hangs_up_after_taking_the_message_has_it() -> None:
 
 
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.mail.SEND_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr("app.jobs.mail.SEND_WITHIN_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(TimeoutError):

@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 from litestar import Litestar
 from sqlalchemy import insert, make_url, select
-from tests.test_cli import litestar
 
 from app.database.engine import driver_url
 from app.database.models import Base
@@ -22,6 +21,7 @@ from app.operations.copying import CopyError, copy_database
 from app.settings import Settings
 from tests.factories import SECRET, add_user, client_of, connect_to, create_item, log_in, register, token_of
 from tests.factories import People as Users
+from tests.operations.test_commands import litestar
 
 pytestmark = pytest.mark.direct("whose command is for the server itself")
 

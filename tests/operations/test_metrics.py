@@ -21,15 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.database.models import now
 from app.database.replicas import Replicas
 from app.database.sessions import Database
-from app.jobs import enqueue
 from app.jobs.models import Job
+from app.jobs.queue import JobQueue
 from app.main import create_app
 from app.operations.metrics import Metrics, forget_dead_workers, is_alive
 from app.security.passwords import Passwords
 from app.settings import Settings
 from tests.factories import SECRET, client_of, connect_to, on_sqlite
-
-ROOT = Path(__file__).parent.parent
+from tests.programs import ROOT
 
 
 class Figures(dict[tuple[str, frozenset[tuple[str, str]]], float]):
@@ -127,7 +126,8 @@ async def test_the_request_being_served_is_in_flight(client: AsyncClient) -> Non
 
 def metrics_of(database: Database) -> Metrics:
     """The figures of an application that isn't there."""
-    return Metrics(database, Passwords(), Replicas(database, [], primary_seconds=5))
+    jobs, replicas = JobQueue(database).jobs, Replicas(database, [], primary_seconds=5)
+    return Metrics(database, jobs, Passwords(), replicas)
 
 
 @on_sqlite
@@ -153,9 +153,10 @@ async def test_the_pool_and_the_queue_of_hashes_are_shown(app: Litestar, client:
 async def test_jobs_are_counted_by_state(app: Litestar, client: AsyncClient) -> None:
     database: Database = app.state.database
     earlier = (await scrape(client)).total("jobs")
+    queue = JobQueue(database)
     async with database.transaction() as session:
-        await enqueue(session, "test", {})
-        await enqueue(session, "test", {}, run_at=now().replace(year=now().year + 1))
+        await queue.enqueue(session, "test", {})
+        await queue.enqueue(session, "test", {}, run_at=now().replace(year=now().year + 1))
         for _ in range(2):
             session.add(Job(kind="test", payload={}, run_at=now(), failed_at=now()))
     figures = await scrape(client)

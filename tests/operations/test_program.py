@@ -133,7 +133,7 @@ def test_a_database_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, url
 def test_an_application_that_cannot_be_built_ends_the_program(tmp_path: Path, workers: str) -> None:
     """With its traceback, once, rather than worker after worker."""
     copy_program(tmp_path)
-    with (tmp_path / "app" / "health.py").open("a") as module:
+    with (tmp_path / "app" / "operations" / "health.py").open("a") as module:
         module.write("\nraise ZeroDivisionError\n")
     ended = run(tmp_path, "app", SECRET_KEY=SECRET, WORKERS=workers)
     assert ended.returncode == 1
@@ -154,7 +154,7 @@ def test_a_change_of_the_code_is_served_at_once_in_development(tmp_path: Path, f
     url = f"http://127.0.0.1:{free_tcp_port}/openapi.json"
     with service(tmp_path, free_tcp_port, "--reload") as process:
         assert httpx.get(url).json()["info"]["title"] == "Backend API"
-        module = tmp_path / "app" / "openapi.py"
+        module = tmp_path / "app" / "http" / "openapi" / "document.py"
         module.write_text(module.read_text().replace('title="Backend API"', 'title="Changed API"'))
         deadline = monotonic() + LONGEST_SECONDS
         while title_at(url) != "Changed API":

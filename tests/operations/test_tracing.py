@@ -243,7 +243,7 @@ assert type(app.asgi_handler) is Edge
 # Where its packages are installed, Litestar looks up four constants.
 parts = {name.split(".")[1] for name in sys.modules if name.startswith("opentelemetry.")}
 assert parts <= {"semconv"}, parts
-assert "app.tracing" not in sys.modules
+assert "app.operations.tracing" not in sys.modules
 """
 
 

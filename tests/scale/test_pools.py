@@ -5,11 +5,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from app.health import report_connections
 from httpx import AsyncClient
 from sqlalchemy import make_url
 
 from app.database.sessions import Database
+from app.operations.health import log_connections
 from tests import servers
 from tests.factories import SECRET, register
 from tests.programs import service
@@ -48,7 +48,7 @@ async def test_more_connections_than_the_server_has_are_one_line_in_the_log(
     """The tests' server has 300, three of them for superusers."""
     database = Database(postgresql_url, pool_size=1)
     for connections in (297, 298):
-        await report_connections(database, connections)
+        await log_connections(database, connections)
     await database.close()
     [line] = [line for line in capsys.readouterr().out.splitlines() if "DATABASE_POOL_SIZE" in line]
     assert "connections=298" in line
