@@ -21,10 +21,13 @@ from sqlalchemy import make_url
 
 from app.__main__ import migrate
 from app.database.models import Base
+from app.database.sessions import Database
+from app.http.feature import Parts
 from app.main import create_app
+from app.security.tokens import Tokens
 from app.settings import Settings
 from tests import postgresql
-from tests.factories import SECRET, Gateway, People, Statements, connect_to
+from tests.factories import SECRET, Gateway, People, Statements, connect_to, parts_of
 from tests.programs import POOLED
 from tests.through import (  # noqa: F401 - pytest finds its hooks and fixtures here
     _pooled,
@@ -190,6 +193,26 @@ def app(settings: Settings, gateway: Gateway | None) -> Litestar:  # noqa: F811 
     app = create_app(settings)
     app.state["gateway"] = gateway
     return app
+
+
+@pytest.fixture
+async def parts(app: Litestar) -> AsyncIterator[Parts]:
+    """What the application's features are built from; no connection stays open, even when the application never ran."""
+    parts = parts_of(app)
+    yield parts
+    await parts.database.close()
+
+
+@pytest.fixture
+def database(parts: Parts) -> Database:
+    """The application's database."""
+    return parts.database
+
+
+@pytest.fixture
+def tokens(parts: Parts) -> Tokens:
+    """Signs and checks the application's tokens."""
+    return parts.tokens
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Self
 import pytest
 from httpx import ASGITransport, AsyncClient, AsyncHTTPTransport, Request, Response
 from litestar import Litestar
-from litestar.di import Provide
 from sqlalchemy import Connection, Engine, event
 
+from app.auth.feature import create_auth_service
 from app.auth.service import AuthService
 from app.database.driver import Rows
-from app.database.sessions import Database
+from app.http.feature import Parts
 from app.security.limits import Client
 from app.security.passwords import Passwords
 from app.users.models import User
@@ -54,6 +54,12 @@ class Gateway(AsyncHTTPTransport):
 
     async def aclose(self) -> None:
         """Stay open for the next client."""
+
+
+def parts_of(app: Litestar) -> Parts:
+    """What an application's features are built from."""
+    parts: Parts = app.state.parts
+    return parts
 
 
 def token_of(client: AsyncClient) -> str:
@@ -100,9 +106,8 @@ async def add_user(app: Litestar, username: str, **columns: object) -> User:
         "hashed_password": hashed_password(),
     }
     user = User(**(values | columns))
-    database: Database = app.state.database
-    async with database.transaction() as session:
-        session.add(user)
+    async with parts_of(app).database.transaction() as transaction:
+        transaction.add(user)
     return user
 
 
@@ -125,11 +130,8 @@ class People:
 
 
 def auth_service(app: Litestar) -> AuthService:
-    """The service that an application's own handlers are given."""
-    provider = app.dependencies["auth"]
-    assert isinstance(provider, Provide)
-    service: AuthService = provider.dependency()
-    return service
+    """Signs people in to an application, without the request and the hash of a login."""
+    return create_auth_service(parts_of(app))
 
 
 class Statements(list[str]):
@@ -140,7 +142,7 @@ class Statements(list[str]):
     def of(cls, app: Litestar) -> Iterator[Self]:
         """Listen to the application's engine."""
         statements = cls()
-        database: Database = app.state.database
+        database = parts_of(app).database
         send = database.send
 
         def before_execute(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:

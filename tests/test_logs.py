@@ -13,7 +13,7 @@ from app import logs
 from app.items.service import ItemService
 from app.main import create_app
 from app.settings import Settings
-from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, register, token_of
+from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, parts_of, register, token_of
 from tests.problems import assert_problem
 
 CANARY = "canary-3b9f-Qz7xT2"
@@ -183,7 +183,7 @@ async def test_a_bug_that_the_database_finds_is_logged_without_the_row(
     """Drivers repeat the row that they refuse, and the library the parameters: addresses, hashes, people's texts."""
     settings = Settings(secret_key=SECRET, database_url=own_database_url, jobs_in_process=False)
     async with Lines(capsys, settings).served(environment=environment) as people:
-        engine = people.app.state.database.engine
+        engine = parts_of(people.app).database.engine
         async with engine.begin() as connection:
             await connection.exec_driver_sql(REFUSED[engine.dialect.name])
         answer = await register(people.client, "alice", email=f"{CANARY}@example.org")

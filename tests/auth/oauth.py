@@ -10,10 +10,9 @@ from sqlalchemy import Row
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
-from app.database.replicas import Columns
-from app.database.sessions import Database
+from app.database.sessions import Columns
 from app.security.limits import Client
-from tests.factories import add_user, auth_service
+from tests.factories import add_user, auth_service, parts_of
 
 Pair = dict[str, Any]
 """The answer of the token endpoint."""
@@ -57,15 +56,13 @@ async def status_of(client: AsyncClient, pair: Pair) -> int:
 
 async def execute(app: Litestar, statement: UpdateBase) -> None:
     """Change rows, to move the time say."""
-    database: Database = app.state.database
-    async with database.transaction() as session:
-        await session.execute(statement)
+    async with parts_of(app).database.transaction() as transaction:
+        await transaction.execute(statement)
 
 
 async def fetch(app: Litestar, statement: TypedReturnsRows[*Columns]) -> Sequence[Row[*Columns]]:
     """Rows as the database has them."""
-    database: Database = app.state.database
-    return await database.fetch(statement, {})
+    return await parts_of(app).database.fetch(statement, {})
 
 
 def client_from(app: Litestar, address: str, **headers: str) -> AsyncClient:

@@ -9,10 +9,11 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec.structs import replace
 from sqlalchemy import delete, func, select, update
-from tests.test_mail import Mailbox, smtp
 
 from app.auth.credentials import reset_state
 from app.auth.models import LoginSession
+from app.auth.repository import CredentialRepository
+from app.database.sessions import Database
 from app.jobs.models import Job
 from app.main import create_app
 from app.security.tokens import RESET, Tokens
@@ -20,6 +21,7 @@ from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import bearer, client_from, execute, fetch, new_user, open_session, refresh, status_of
 from tests.factories import PASSWORD, People, Statements, add_user, connect_to, log_in
+from tests.jobs.test_mail import Mailbox, smtp
 from tests.outbox import deliver, run_jobs, token_in
 from tests.problems import assert_problem, pointers
 
@@ -52,6 +54,13 @@ async def mailed_token(app: Litestar, client: AsyncClient, settings: Settings) -
     assert mail["To"] == "alice@example.org"
     assert mail["Subject"] == "Set a new password"
     return token_in(mail)
+
+
+async def state_of(database: Database, user_id: int) -> str:
+    """What a user's tokens are bound to."""
+    credentials = await CredentialRepository(database).by_id(user_id)
+    assert credentials
+    return reset_state(credentials)
 
 
 # Changing it ----------------------------------------------------------------------------------------------------------
@@ -219,24 +228,28 @@ async def test_a_token_ends_when_what_it_is_bound_to_changes(
     assert (await log_in(client, "alice", password=NEW)).status_code == 200
 
 
-async def test_a_token_lasts_ten_minutes(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+async def test_a_token_lasts_ten_minutes(
+    app: Litestar, client: AsyncClient, settings: Settings, database: Database, tokens: Tokens
+) -> None:
     """Half a minute more, for clocks that differ; counted from when the mail was made."""
     user = await add_user(app, "alice")
-    claims = tokens_of(app).read(RESET, await mailed_token(app, client, settings))
+    claims = tokens.read(RESET, await mailed_token(app, client, settings))
     assert claims.exp - claims.iat == 600
-    state = reset_state(user.hashed_password, user.email_key)
-    late = tokens_of(app).issue(RESET, user.id, timedelta(seconds=-31), state=state)
+    state = await state_of(database, user.id)
+    late = tokens.issue(RESET, user.id, timedelta(seconds=-31), state=state)
     assert_problem(await confirm(client, late), 400, SPENT)
-    in_time = tokens_of(app).issue(RESET, user.id, timedelta(seconds=-20), state=state)
+    in_time = tokens.issue(RESET, user.id, timedelta(seconds=-20), state=state)
     assert (await confirm(client, in_time)).status_code == 204
 
 
-async def test_a_token_that_nobody_here_made_is_refused(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+async def test_a_token_that_nobody_here_made_is_refused(
+    app: Litestar, client: AsyncClient, settings: Settings, database: Database, tokens: Tokens
+) -> None:
     """Tampered, foreign, for another user, bound to nothing, or none at all."""
     user, bob = await add_user(app, "alice"), await add_user(app, "bob")
     token = await mailed_token(app, client, settings)
     head, body, signature = token.split(".")
-    state = reset_state(user.hashed_password, user.email_key)
+    state = await state_of(database, user.id)
     hour = timedelta(hours=1)
     other = Tokens(secret="another-service-" + "x" * 32, algorithm="HS256", issuer=settings.url)
     for forged in (
@@ -244,9 +257,9 @@ async def test_a_token_that_nobody_here_made_is_refused(app: Litestar, client: A
         f"{head}.{body[::-1]}.{signature}",
         f"{head}.{body}.",
         other.issue(RESET, user.id, hour, state=state),
-        tokens_of(app).issue(RESET, bob.id, hour, state=state),
-        tokens_of(app).issue(RESET, user.id, hour),
-        tokens_of(app).issue(RESET, 12345, hour, state=state),
+        tokens.issue(RESET, bob.id, hour, state=state),
+        tokens.issue(RESET, user.id, hour),
+        tokens.issue(RESET, 12345, hour, state=state),
         "",
         "garbage",
         "\N{SNOWMAN}",
@@ -349,12 +362,12 @@ async def test_one_network_asks_fifty_times_an_hour(app: Litestar, client: Async
     assert (await ask(client_from(app, "198.51.100.7"), "one.more@example.org")).status_code == 202
 
 
-async def test_a_job_holds_no_token(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+async def test_a_job_holds_no_token(app: Litestar, client: AsyncClient) -> None:
     """Whoever reads the table gains no right by it, and done jobs leave no row."""
     await add_user(app, "alice")
     await ask(client)
     assert [tuple(row) for row in await fetch(app, JOBS)] == [("password_reset_mail", {"email": "alice@example.org"})]
-    assert await run_jobs(app, settings) == 1
+    assert await run_jobs(app) == 1
     assert await fetch(app, JOBS) == []
 
 
@@ -379,16 +392,11 @@ async def test_a_mail_that_fails_fails_no_request(settings: Settings, app: Lites
     """What asked for it is done; the mail is tried again later."""
     user = await add_user(app, "alice")
     client.headers.update(bearer(await open_session(app, user.id)))
-    broken = replace(settings, mail_dir="/dev/null/outbox")
+    broken = create_app(replace(settings, mail_dir="/dev/null/outbox"))
     assert (await change(client)).status_code == 204
     assert (await ask(client)).status_code == 202
-    assert await run_jobs(app, broken) == 2
+    async with broken.lifespan():
+        assert await run_jobs(broken) == 2
     rows = await fetch(app, select(Job.attempt, Job.failed_at))
     assert [tuple(row) for row in rows] == [(1, None), (1, None)]
     assert (await log_in(client, "alice", password=NEW)).status_code == 200
-
-
-def tokens_of(app: Litestar) -> Tokens:
-    """What signs and checks the application's tokens."""
-    tokens: Tokens = app.state.tokens
-    return tokens

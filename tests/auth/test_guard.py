@@ -61,9 +61,8 @@ async def me(client: AsyncClient, *authorization: str, cookie: str = "") -> Resp
     return await client.get("/users/me", headers=lines)
 
 
-def claims_of(app: Litestar, client: AsyncClient) -> Claims:
+def claims_of(tokens: Tokens, client: AsyncClient) -> Claims:
     """What a signed-in client's token says."""
-    tokens: Tokens = app.state.tokens
     return tokens.read(ACCESS, token_of(client))
 
 
@@ -171,22 +170,22 @@ async def test_a_token_of_no_user_is_refused(people: People, subject: str) -> No
     assert_refused(await me(alice, "Bearer " + forged(alice, {"sub": subject})))
 
 
-async def test_a_refresh_token_is_no_access_token(app: Litestar, people: People) -> None:
+async def test_a_refresh_token_is_no_access_token(people: People, tokens: Tokens) -> None:
     """One kind of token is never accepted for another."""
     alice = await people.sign_in("alice")
-    claims = claims_of(app, alice)
-    refresh = app.state.tokens.issue(REFRESH, claims.user_id, timedelta(hours=1), sid=claims.sid)
+    claims = claims_of(tokens, alice)
+    refresh = tokens.issue(REFRESH, claims.user_id, timedelta(hours=1), sid=claims.sid)
     assert_refused(await me(alice, f"Bearer {refresh}"))
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(-15, 200), (-31, 401)])
 async def test_a_token_expires_with_thirty_seconds_of_grace(
-    app: Litestar, people: People, seconds: int, status: int
+    people: People, tokens: Tokens, seconds: int, status: int
 ) -> None:
     """The clocks of two machines differ by a little."""
     alice = await people.sign_in("alice")
-    claims = claims_of(app, alice)
-    token = app.state.tokens.issue(ACCESS, claims.user_id, timedelta(seconds=seconds), sid=claims.sid)
+    claims = claims_of(tokens, alice)
+    token = tokens.issue(ACCESS, claims.user_id, timedelta(seconds=seconds), sid=claims.sid)
     answer = await me(alice, f"Bearer {token}")
     assert answer.status_code == status
     if status == 401:
@@ -204,23 +203,22 @@ async def test_a_token_expires_with_thirty_seconds_of_grace(
     ids=["user deleted", "user disabled", "session ended", "session expired"],
 )
 async def test_a_token_ends_with_its_user_and_its_session(
-    app: Litestar, people: People, change: Callable[[Claims], object]
+    people: People, database: Database, tokens: Tokens, change: Callable[[Claims], object]
 ) -> None:
     """At the next request, while the token itself is still valid."""
     alice = await people.sign_in("alice")
     token = token_of(alice)
     assert (await alice.get("/users/me")).status_code == 200
-    database: Database = app.state.database
-    async with database.transaction() as session:
-        await session.execute(change(claims_of(app, alice)))  # type: ignore[call-overload] # a statement
+    async with database.transaction() as transaction:
+        await transaction.execute(change(claims_of(tokens, alice)))  # type: ignore[call-overload] # a statement
     assert_refused(await me(alice, f"Bearer {token}"))
 
 
-async def test_the_session_of_another_user_is_refused(app: Litestar, people: People) -> None:
+async def test_the_session_of_another_user_is_refused(people: People, tokens: Tokens) -> None:
     """Session and user belong together."""
     alice = await people.sign_in("alice")
     bob = await people.sign_in("bob")
-    assert_refused(await me(alice, "Bearer " + forged(alice, {"sid": claims_of(app, bob).sid})))
+    assert_refused(await me(alice, "Bearer " + forged(alice, {"sid": claims_of(tokens, bob).sid})))
 
 
 async def test_the_guard_asks_the_database_once(people: People, statements: Statements) -> None:

@@ -12,9 +12,10 @@ from litestar import Litestar
 from sqlalchemy import select
 
 from app.database.sessions import Database
+from app.http.feature import Parts
 from app.settings import Settings
 from app.users.models import User
-from tests.factories import PASSWORD, SECRET, Statements, add_user, auth_service, log_in, on_sqlite, register
+from tests.factories import PASSWORD, SECRET, Statements, add_user, log_in, on_sqlite, register
 from tests.problems import assert_oauth_error, assert_problem
 
 WRONG = "Incorrect username or password"
@@ -125,12 +126,13 @@ async def test_a_login_costs_one_hash_and_no_transaction_is_open_meanwhile(
     assert [word for word in statements if word in {"BEGIN", "COMMIT", "ROLLBACK"}] == ["BEGIN", "COMMIT"]
 
 
-async def test_a_login_renews_a_hash_that_was_made_with_other_parameters(app: Litestar, client: AsyncClient) -> None:
+async def test_a_login_renews_a_hash_that_was_made_with_other_parameters(
+    app: Litestar, client: AsyncClient, database: Database
+) -> None:
     """The only moment at which the password is there."""
     old = PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(PASSWORD)
     user = await add_user(app, "alice", hashed_password=old)
     assert_wrong(await log_in(client, "alice", password="wrong"))
-    database: Database = app.state.database
     stored = select(User.hashed_password).where(User.id == user.id)
     assert (await database.fetch(stored, {}))[0][0] == old
     assert (await log_in(client, "alice")).status_code == 200
@@ -139,10 +141,12 @@ async def test_a_login_renews_a_hash_that_was_made_with_other_parameters(app: Li
 
 
 @pytest.mark.in_process("that reach into the application's process")
-async def test_more_logins_than_the_queue_holds_are_turned_away(app: Litestar, client: AsyncClient) -> None:
+async def test_more_logins_than_the_queue_holds_are_turned_away(
+    app: Litestar, client: AsyncClient, parts: Parts
+) -> None:
     """With 503 and Retry-After; the others are served."""
     await add_user(app, "alice")
-    auth_service(app).passwords.capacity = 3
+    parts.passwords.capacity = 3
     answers = await asyncio.gather(*(log_in(client, "alice") for _ in range(8)))
     refused = [answer for answer in answers if answer.status_code != 200]
     assert 0 < len(refused) < len(answers)

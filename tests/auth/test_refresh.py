@@ -145,7 +145,7 @@ async def test_a_session_that_nobody_refreshes_ends(app: Litestar, client: Async
     assert await status_of(client, pair) == 401
 
 
-async def test_a_session_ends_however_often_it_is_refreshed(app: Litestar, client: AsyncClient) -> None:
+async def test_a_session_ends_however_often_it_is_refreshed(app: Litestar, client: AsyncClient, tokens: Tokens) -> None:
     """After 90 days, unless set otherwise; what is issued on the last day is valid no longer than the session."""
     pair = await new_user(app)
     created = now() - timedelta(days=90) + timedelta(minutes=10)
@@ -153,7 +153,6 @@ async def test_a_session_ends_however_often_it_is_refreshed(app: Litestar, clien
     pair = await refreshed(client, pair)
     assert await left(app) == pytest.approx(timedelta(minutes=10), abs=timedelta(seconds=5))
     assert 590 <= pair["expires_in"] <= 600
-    tokens: Tokens = app.state.tokens
     claims = tokens.read(REFRESH, pair["refresh_token"])
     assert claims.exp - claims.iat <= 600
 
@@ -166,12 +165,11 @@ async def test_the_lifetimes_are_settings(settings: Settings) -> None:
         assert await left(app) == pytest.approx(timedelta(days=2), abs=timedelta(seconds=5))
 
 
-async def test_a_token_that_has_expired_is_refused(app: Litestar, client: AsyncClient) -> None:
+async def test_a_token_that_has_expired_is_refused(app: Litestar, client: AsyncClient, tokens: Tokens) -> None:
     """The clocks of two machines may differ by half a minute, not more."""
     user = await add_user(app, "alice")
     await open_session(app, user.id)
     (row,) = await fetch(app, select(LoginSession.id))
-    tokens: Tokens = app.state.tokens
     expired = tokens.issue(REFRESH, user.id, timedelta(seconds=-31), sid=row.id)
     assert (await refresh(client, expired)).json()["error"] == "invalid_grant"
     assert (await fetch(app, SESSIONS))[0][0] == 1
@@ -200,12 +198,11 @@ async def test_a_foreign_token_is_refused(app: Litestar, client: AsyncClient, se
     assert (await refresh(client, pair)).status_code == 200
 
 
-async def test_a_token_of_another_users_session_is_refused(app: Litestar, client: AsyncClient) -> None:
+async def test_a_token_of_another_users_session_is_refused(app: Litestar, client: AsyncClient, tokens: Tokens) -> None:
     """Subject and session belong together; the session of the other user goes on."""
     alice = await new_user(app)
     bob = await add_user(app, "bob")
     (row,) = await fetch(app, select(LoginSession.id))
-    tokens: Tokens = app.state.tokens
     mixed = tokens.issue(REFRESH, bob.id, timedelta(days=1), sid=row.id)
     assert (await refresh(client, mixed)).json()["error"] == "invalid_grant"
     assert (await refresh(client, alice)).status_code == 200

@@ -49,12 +49,14 @@ async def test_revoking_a_spent_refresh_token_ends_the_session(app: Litestar, cl
 
 
 @pytest.mark.parametrize("kind", [ACCESS, REFRESH])
-async def test_revoking_an_expired_token_ends_the_session(app: Litestar, client: AsyncClient, kind: str) -> None:
+async def test_revoking_an_expired_token_ends_the_session(
+    app: Litestar, client: AsyncClient, kind: str, tokens: Tokens
+) -> None:
     """Logging out works in the evening too."""
     user = await add_user(app, "alice")
     pair = await open_session(app, user.id)
     (row,) = await fetch(app, select(LoginSession.id))
-    expired = tokens_of(app).issue(kind, user.id, timedelta(days=-1), sid=row.id)
+    expired = tokens.issue(kind, user.id, timedelta(days=-1), sid=row.id)
     assert await revoke(client, expired) == 200
     await check_ended(client, pair)
 
@@ -68,12 +70,12 @@ async def test_a_wrong_hint_is_harmless(app: Litestar, client: AsyncClient, hint
         await check_ended(client, pair)
 
 
-async def test_a_token_that_is_worth_nothing_is_revoked_too(app: Litestar, client: AsyncClient) -> None:
+async def test_a_token_that_is_worth_nothing_is_revoked_too(app: Litestar, client: AsyncClient, tokens: Tokens) -> None:
     """Unknown, garbage, revoked before: the client has what it wanted (RFC 7009, section 2.2)."""
     pair = await new_user(app)
     alive = await new_user(app, "bob")
     user = await add_user(app, "carol")
-    unknown = tokens_of(app).issue(REFRESH, user.id, timedelta(days=1), sid=12345)
+    unknown = tokens.issue(REFRESH, user.id, timedelta(days=1), sid=12345)
     for token in ("garbage", "a.b.c", "\N{SNOWMAN}", unknown, pair["access_token"], pair["access_token"]):
         assert await revoke(client, token) == 200
     assert await status_of(client, alive) == 200
@@ -91,22 +93,24 @@ async def test_a_token_that_nobody_here_signed_ends_nothing(
     assert await status_of(client, pair) == 200
 
 
-async def test_a_token_of_another_kind_ends_nothing(app: Litestar, client: AsyncClient) -> None:
+async def test_a_token_of_another_kind_ends_nothing(app: Litestar, client: AsyncClient, tokens: Tokens) -> None:
     """A mailed token is no login."""
     pair = await new_user(app)
     (row,) = await fetch(app, select(LoginSession.id, LoginSession.user_id))
     for kind in (RESET, VERIFICATION):
-        token = tokens_of(app).issue(kind, row.user_id, timedelta(days=1), sid=row.id)
+        token = tokens.issue(kind, row.user_id, timedelta(days=1), sid=row.id)
         assert await revoke(client, token) == 200
     assert await status_of(client, pair) == 200
 
 
-async def test_a_token_of_another_users_session_ends_nothing(app: Litestar, client: AsyncClient) -> None:
+async def test_a_token_of_another_users_session_ends_nothing(
+    app: Litestar, client: AsyncClient, tokens: Tokens
+) -> None:
     """Subject and session belong together."""
     pair = await new_user(app)
     bob = await add_user(app, "bob")
     (row,) = await fetch(app, select(LoginSession.id))
-    assert await revoke(client, tokens_of(app).issue(ACCESS, bob.id, timedelta(days=1), sid=row.id)) == 200
+    assert await revoke(client, tokens.issue(ACCESS, bob.id, timedelta(days=1), sid=row.id)) == 200
     assert await status_of(client, pair) == 200
 
 
@@ -138,11 +142,13 @@ async def test_the_metadata_name_the_endpoints_by_the_public_url(settings: Setti
     }
 
 
-async def test_the_issuer_of_the_metadata_is_the_issuer_of_the_tokens(app: Litestar, client: AsyncClient) -> None:
+async def test_the_issuer_of_the_metadata_is_the_issuer_of_the_tokens(
+    app: Litestar, client: AsyncClient, tokens: Tokens
+) -> None:
     """RFC 8414, section 3.3, and RFC 9068, section 2.2."""
     metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
     pair = await new_user(app)
-    claims = tokens_of(app).read(ACCESS, pair["access_token"])
+    claims = tokens.read(ACCESS, pair["access_token"])
     assert metadata["issuer"] == claims.iss == claims.aud
 
 
@@ -152,9 +158,3 @@ async def check_ended(client: AsyncClient, pair: Pair) -> None:
     assert answer.status_code == 401
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
     assert (await refresh(client, pair)).json()["error"] == "invalid_grant"
-
-
-def tokens_of(app: Litestar) -> Tokens:
-    """What signs and checks the application's tokens."""
-    tokens: Tokens = app.state.tokens
-    return tokens

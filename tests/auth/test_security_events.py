@@ -19,7 +19,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import Pair, bearer, client_from, execute, fetch, open_session, refresh, refreshed
-from tests.factories import PASSWORD, SECRET, add_user, connect_to, log_in
+from tests.factories import PASSWORD, SECRET, add_user, connect_to, log_in, parts_of
 from tests.outbox import deliver, token_in
 
 Event = dict[str, Any]
@@ -31,7 +31,7 @@ NEW = "violet-umbrella-under-7-moons"
 @pytest.fixture
 def events(app: Litestar) -> Iterator[Callable[[], list[Event]]]:
     """The security events since the last time; they are told with the id of their request, as every line of the log."""
-    assert app.state.database  # The application is there, and has configured the log.
+    assert parts_of(app).settings.log_level == "INFO"  # The application is there, and has configured the log.
     with capture_logs(processors=[add_request_id]) as lines:
 
         def read() -> list[Event]:

@@ -9,11 +9,12 @@ from litestar import Litestar
 from msgspec import convert
 from sqlalchemy import func, insert, select, update
 
-from app.auth.jobs import purge_sessions
 from app.auth.models import LoginSession
+from app.auth.repository import SessionRepository
 from app.auth.schemas import SessionRead
 from app.auth.service import MAX_SESSIONS
 from app.database.models import now
+from app.database.sessions import Database
 from tests.auth.oauth import (
     Pair,
     bearer,
@@ -190,14 +191,17 @@ async def test_a_session_that_has_ended_by_itself_is_not_listed(app: Litestar, c
     assert len(await listed(client, await open_session(app, user.id))) == 1
 
 
-async def test_cleaning_up_deletes_what_has_ended_by_itself(app: Litestar, client: AsyncClient) -> None:
+async def test_cleaning_up_deletes_what_has_ended_by_itself(
+    app: Litestar, client: AsyncClient, database: Database
+) -> None:
     """And nothing else."""
     user = await add_user(app, "alice")
     await fill(app, user.id, 3)
     await execute(app, update(LoginSession).values(expires_at=now() - timedelta(seconds=1)))
     pair = await open_session(app, user.id)
-    assert await purge_sessions(app.state.database) == 3
-    assert await purge_sessions(app.state.database) == 0
+    sessions = SessionRepository(database)
+    assert await sessions.purge() == 3
+    assert await sessions.purge() == 0
     assert await status_of(client, pair) == 200
 
 

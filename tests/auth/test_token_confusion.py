@@ -174,24 +174,26 @@ async def test_an_access_token_is_no_refresh_token(app: Litestar, client: AsyncC
 
 
 @pytest.mark.parametrize("kind", [RESET, VERIFICATION])
-async def test_a_mailed_token_is_neither(app: Litestar, client: AsyncClient, kind: str) -> None:
+async def test_a_mailed_token_is_neither(app: Litestar, client: AsyncClient, kind: str, tokens: Tokens) -> None:
     """Not even one that names a session."""
     await new_user(app)
     (row,) = await fetch(app, select(LoginSession.id, LoginSession.user_id))
-    token = tokens_of(app).issue(kind, row.user_id, timedelta(days=1), sid=row.id)
+    token = tokens.issue(kind, row.user_id, timedelta(days=1), sid=row.id)
     await check_refused(client, token)
     assert (await refresh(client, token)).json()["error"] == "invalid_grant"
 
 
 @pytest.mark.parametrize("path", ["/password-reset/confirm", "/email-verification/confirm"])
-async def test_no_other_token_passes_for_a_mailed_one(app: Litestar, client: AsyncClient, path: str) -> None:
+async def test_no_other_token_passes_for_a_mailed_one(
+    app: Litestar, client: AsyncClient, path: str, tokens: Tokens
+) -> None:
     """Neither those of a login nor the other mail's."""
     pair = await new_user(app)
     (row,) = await fetch(app, select(LoginSession.user_id))
     other = VERIFICATION if path.startswith("/password") else RESET
-    tokens = [pair["access_token"], pair["refresh_token"], tokens_of(app).issue(other, row.user_id, timedelta(days=1))]
+    others = [pair["access_token"], pair["refresh_token"], tokens.issue(other, row.user_id, timedelta(days=1))]
     extra = {"new_password": "anything"} if path.startswith("/password") else {}
-    for token in tokens:
+    for token in others:
         answer = await client.post(path, json={"token": token, **extra})
         assert answer.status_code == 400
         assert answer.headers["content-type"] == "application/problem+json"
@@ -217,9 +219,3 @@ async def test_a_token_of_another_service_with_the_same_key_is_refused(app: Lite
     (row,) = await fetch(app, select(LoginSession.id, LoginSession.user_id))
     other = Tokens(secret=SECRET, algorithm="HS256", issuer="https://staging.example.org")
     await check_refused(client, other.issue(ACCESS, row.user_id, timedelta(days=1), sid=row.id))
-
-
-def tokens_of(app: Litestar) -> Tokens:
-    """What signs and checks the application's tokens."""
-    tokens: Tokens = app.state.tokens
-    return tokens

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from httpx import AsyncClient
-from litestar import Litestar
 from sqlalchemy import func, select
 
 from app.database.sessions import Database
@@ -16,9 +15,8 @@ from tests.problems import assert_problem, pointers
 TAKEN = "Username or email already registered"
 
 
-async def count_users(app: Litestar) -> int:
+async def count_users(database: Database) -> int:
     """How many accounts there are."""
-    database: Database = app.state.database
     count: int = (await database.fetch(select(func.count(User.id)), {}))[0][0]
     return count
 
@@ -81,10 +79,10 @@ async def test_no_transaction_is_open_while_the_password_is_hashed(client: Async
     assert [word for word in statements if word in {"BEGIN", "COMMIT", "ROLLBACK"}] == ["BEGIN", "COMMIT"]
 
 
-async def test_a_new_service_has_no_accounts(app: Litestar, client: AsyncClient) -> None:
+async def test_a_new_service_has_no_accounts(client: AsyncClient, database: Database) -> None:
     """None that an operator would have to know of and to lock."""
     assert (await client.get("/health/live")).status_code == 200
-    assert await count_users(app) == 0
+    assert await count_users(database) == 0
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
@@ -138,12 +136,12 @@ async def test_nobody_registers_with_rights(client: AsyncClient) -> None:
     ],
 )
 async def test_a_name_or_address_is_taken_in_any_case(
-    app: Litestar, client: AsyncClient, username: str, email: str
+    client: AsyncClient, database: Database, username: str, email: str
 ) -> None:
     """And nothing is left of the second account."""
     await register(client, "alice")
     assert_problem(await register(client, username, email=email), 400, TAKEN)
-    assert await count_users(app) == 1
+    assert await count_users(database) == 1
 
 
 async def test_one_address_in_two_alphabets_cases_is_one_address(client: AsyncClient) -> None:
@@ -152,21 +150,21 @@ async def test_one_address_in_two_alphabets_cases_is_one_address(client: AsyncCl
     assert_problem(await register(client, "bob", email="\u00c4SS@example.org"), 400, TAKEN)
 
 
-async def test_of_eight_who_register_one_name_at_once_one_gets_it(app: Litestar, client: AsyncClient) -> None:
+async def test_of_eight_who_register_one_name_at_once_one_gets_it(client: AsyncClient, database: Database) -> None:
     """The others are told that it is taken."""
     answers = await asyncio.gather(*(register(client, "alice", email=f"a{n}@example.org") for n in range(8)))
     assert sorted(answer.status_code for answer in answers) == [201] + [400] * 7
     for answer in answers:
         if answer.status_code == 400:
             assert_problem(answer, 400, TAKEN)
-    assert await count_users(app) == 1
+    assert await count_users(database) == 1
 
 
-async def test_eight_who_register_different_names_at_once_all_get_them(app: Litestar, client: AsyncClient) -> None:
+async def test_eight_who_register_different_names_at_once_all_get_them(client: AsyncClient, database: Database) -> None:
     """On SQLite they wait for each other."""
     answers = await asyncio.gather(*(register(client, f"user{number}") for number in range(8)))
     assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.json()["id"] for answer in answers}) == await count_users(app) == 8
+    assert len({answer.json()["id"] for answer in answers}) == await count_users(database) == 8
 
 
 # Profile --------------------------------------------------------------------------------------------------------------

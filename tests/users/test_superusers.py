@@ -273,16 +273,15 @@ WAITING = (
     ],
 )
 async def test_what_comes_to_an_account_while_it_is_deleted_finds_none(
-    people: People, app: Litestar, method: str, path: str, body: dict[str, object] | None
+    people: People, database: Database, method: str, path: str, body: dict[str, object] | None
 ) -> None:
     """It waits for the end of the other transaction; SQLite lets but one write at a time."""
     root = await people.sign_in("root", is_superuser=True)
     alice = await people.sign_in("alice")
     alice_id = await id_of(alice)
-    database: Database = app.state.database
     caller = alice if path == "/users/me" else root
-    async with database.transaction() as session:
-        await session.execute(delete(User).where(User.id == alice_id))
+    async with database.transaction() as transaction:
+        await transaction.execute(delete(User).where(User.id == alice_id))
         late = asyncio.create_task(caller.request(method, path.format(id=alice_id), json=body))
         while not late.done() and not await database.fetch(WAITING, {}):  # noqa: ASYNC110 - nothing tells when
             await asyncio.sleep(0.01)

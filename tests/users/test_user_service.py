@@ -1,14 +1,13 @@
 """The rules of accounts, without HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from litestar import Litestar
-from litestar.di import Provide
 
 from app.auth.credentials import UserNotFound
 from app.errors import InvalidFields
+from app.http.feature import Parts
+from app.users.feature import create_user_service
 from app.users.models import name_key, normalise_email
 from app.users.repository import NameTaken
 from app.users.schemas import UserCreate
@@ -17,13 +16,9 @@ from tests.factories import PASSWORD
 
 
 @pytest.fixture
-async def users(app: Litestar) -> AsyncIterator[UserService]:
-    """The service that the application's handlers are given."""
-    provider = app.dependencies["users"]
-    assert isinstance(provider, Provide)
-    service: UserService = provider.dependency()
-    yield service
-    await service.database.close()
+def users(parts: Parts) -> UserService:
+    """The service that the application's handlers have."""
+    return create_user_service(parts)
 
 
 async def test_a_new_account_is_active_and_has_no_rights(users: UserService) -> None:
@@ -31,13 +26,13 @@ async def test_a_new_account_is_active_and_has_no_rights(users: UserService) -> 
     user = await users.create(UserCreate("alice", "alice@example.org", PASSWORD))
     assert (user.is_active, user.is_superuser, user.email_verified) == (True, False, False)
     assert PASSWORD not in user.hashed_password
-    assert await users.passwords.verify(user.hashed_password, PASSWORD)
+    assert await users.credentials.passwords.verify(user.hashed_password, PASSWORD)
 
 
 async def test_an_operator_may_create_a_superuser(users: UserService) -> None:
     """Registration may not."""
     user = await users.create(UserCreate("root", "root@example.org", PASSWORD), is_superuser=True)
-    assert (await users.get(user.id)).is_superuser
+    assert (await users.get_user(user.id)).is_superuser
 
 
 async def test_a_name_is_taken_in_any_case(users: UserService) -> None:
@@ -60,7 +55,7 @@ async def test_of_two_at_the_same_instant_one_gets_the_name(users: UserService) 
 async def test_nobody_has_an_id_that_was_never_given_out(users: UserService) -> None:
     """The error says what is missing."""
     with pytest.raises(UserNotFound):
-        await users.get(1)
+        await users.get_user(1)
 
 
 def test_names_differ_in_more_than_case() -> None:

@@ -7,7 +7,6 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec.structs import replace
 from sqlalchemy import select, update
-from tests.test_mail import Mailbox, smtp
 
 from app.jobs.models import Job
 from app.main import create_app
@@ -16,6 +15,7 @@ from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import client_from, execute, fetch
 from tests.factories import PASSWORD, People, add_user, connect_to, log_in, register, token_of
+from tests.jobs.test_mail import Mailbox, smtp
 from tests.outbox import deliver, token_in
 from tests.problems import assert_problem, pointers
 
@@ -121,10 +121,9 @@ async def test_a_new_password_leaves_the_token_good(people: People, app: Litesta
     assert (await confirm(people.client, token)).status_code == 204
 
 
-async def test_a_token_lasts_a_day(people: People, app: Litestar, settings: Settings) -> None:
+async def test_a_token_lasts_a_day(people: People, app: Litestar, settings: Settings, tokens: Tokens) -> None:
     """Half a minute more, for clocks that differ."""
     alice = await people.sign_in("alice")
-    tokens = tokens_of(app)
     claims = tokens.read(VERIFICATION, await mailed_token(app, alice, settings))
     assert claims.exp - claims.iat == 24 * 3600
     late = tokens.issue(VERIFICATION, claims.user_id, timedelta(seconds=-31), state=claims.state)
@@ -133,11 +132,12 @@ async def test_a_token_lasts_a_day(people: People, app: Litestar, settings: Sett
     assert (await confirm(people.client, in_time)).status_code == 204
 
 
-async def test_a_token_that_nobody_here_made_is_refused(people: People, app: Litestar, settings: Settings) -> None:
+async def test_a_token_that_nobody_here_made_is_refused(
+    people: People, app: Litestar, settings: Settings, tokens: Tokens
+) -> None:
     """Tampered, foreign, for another user, bound to nothing, or none at all."""
     alice = await people.sign_in("alice")
     bob = await add_user(app, "bob")
-    tokens = tokens_of(app)
     token = await mailed_token(app, alice, settings)
     user_id = tokens.read(VERIFICATION, token).user_id
     head, body, signature = token.split(".")
@@ -220,9 +220,3 @@ async def test_the_token_works_as_a_real_server_received_it(settings: Settings) 
             _, mail = await mailbox.next()
             assert (await confirm(client, token_in(mail))).status_code == 204
             assert await verified(app) == [True]
-
-
-def tokens_of(app: Litestar) -> Tokens:
-    """What signs and checks the application's tokens."""
-    tokens: Tokens = app.state.tokens
-    return tokens
