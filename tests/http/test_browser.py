@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
 
 from tests.factories import PASSWORD, SECRET
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or ""
 # The browser's own errands stay at home, and a name that it asks for has no address.
 OPTIONS = [

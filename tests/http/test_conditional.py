@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 from httpx import AsyncClient
-from litestar import Litestar
 from sqlalchemy import text
 
 from app.database.sessions import Database
@@ -108,13 +107,12 @@ async def test_one_of_several_deletions_finds_the_item(alice: AsyncClient) -> No
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 async def test_a_writer_that_commits_after_the_tag_was_compared_wins(
-    app: Litestar, alice: AsyncClient, method: str
+    database: Database, alice: AsyncClient, method: str
 ) -> None:
     """The database compares the version once more, when it writes."""
-    database: Database = app.state.database
     body = {"title": "Too late"} if method == "PATCH" else None
-    async with database.transaction() as session:
-        await session.execute(text("UPDATE items SET version = 2, title = 'First' WHERE id = 1"))
+    async with database.transaction() as transaction:
+        await transaction.execute(text("UPDATE items SET version = 2, title = 'First' WHERE id = 1"))
         late = asyncio.create_task(alice.request(method, "/items/1", json=body, headers={"If-Match": '"1"'}))
         await asyncio.sleep(0.2)
         assert not late.done()

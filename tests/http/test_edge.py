@@ -8,7 +8,7 @@ from httpx import AsyncClient
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from app import edge, patience
+from app.http import edge
 from app.main import create_app
 from app.settings import Settings
 from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, register
@@ -205,7 +205,6 @@ async def test_a_path_that_is_nowhere_is_404(people: People) -> None:
 async def test_a_body_that_does_not_come_in_time_is_408(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """In all, whatever trickles in meanwhile; the connection is closed, since the rest may still come."""
     monkeypatch.setattr(edge, "BODY_WITHIN_SECONDS", 0.2)
-    monkeypatch.setattr(patience, "LOOK_EVERY_SECONDS", 0.05)
 
     async def trickle() -> AsyncIterator[bytes]:
         while True:

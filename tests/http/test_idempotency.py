@@ -5,16 +5,15 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from app.idempotency import purge_answers
 from httpx import AsyncClient, Response
-from litestar import Litestar
 from sqlalchemy import func, select, update
 
-from app import db
+from app.database.engine import POSTGRESQL_SETTINGS
 from app.database.models import now
 from app.database.sessions import Database
 from app.errors import Conflict
 from app.http.idempotency.models import StoredAnswer
+from app.http.idempotency.repository import AnswerRepository
 from app.items.service import ItemService
 from app.main import create_app
 from app.settings import Settings
@@ -42,17 +41,16 @@ async def titles(client: AsyncClient) -> list[str]:
     return [item["title"] for item in (await client.get("/items/")).json()]
 
 
-async def age_answers(app: Litestar, age: timedelta) -> None:
+async def age_answers(database: Database, age: timedelta) -> None:
     """Make the stored answers older than they are."""
-    database: Database = app.state.database
-    async with database.transaction() as session:
-        await session.execute(update(StoredAnswer).values(created_at=now() - age))
+    async with database.transaction() as transaction:
+        await transaction.execute(update(StoredAnswer).values(created_at=now() - age))
 
 
-async def count_answers(app: Litestar) -> int:
+async def count_answers(database: Database) -> int:
     """How many answers are stored."""
-    rows = await app.state.database.fetch(select(func.count()).select_from(StoredAnswer), {})
-    return int(rows[0][0])
+    rows = await database.fetch(select(func.count()).select_from(StoredAnswer), {})
+    return rows[0][0]
 
 
 async def test_a_repeat_is_answered_as_at_first(alice: AsyncClient) -> None:
@@ -125,7 +123,7 @@ async def test_of_different_bodies_sent_at_once_one_creates(alice: AsyncClient) 
     assert len(await titles(alice)) == 1
 
 
-async def test_an_error_is_not_kept(alice: AsyncClient, app: Litestar, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_is_not_kept(alice: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one before the work nor one in it: the key is free."""
     assert (await create(alice, {"title": ""})).status_code == 422
 
@@ -135,12 +133,12 @@ async def test_an_error_is_not_kept(alice: AsyncClient, app: Litestar, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(ItemService, "create", refuse)
         assert (await create(alice)).status_code == 409
-    assert await count_answers(app) == 0
+    assert await count_answers(database) == 0
     assert (await create(alice)).status_code == 201
 
 
 async def test_the_answer_and_the_item_commit_together(
-    alice: AsyncClient, app: Litestar, monkeypatch: pytest.MonkeyPatch
+    alice: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the answer can't be stored, there is no item."""
 
@@ -148,31 +146,32 @@ async def test_the_answer_and_the_item_commit_together(
         raise OSError
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.idempotency.Attempt.store", fail)
+        patch.setattr(AnswerRepository, "store", fail)
         assert_problem(await create(alice), 503)
-    assert (await titles(alice), await count_answers(app)) == ([], 0)
+    assert (await titles(alice), await count_answers(database)) == ([], 0)
 
 
-async def test_a_key_counts_for_a_day(alice: AsyncClient, app: Litestar) -> None:
+async def test_a_key_counts_for_a_day(alice: AsyncClient, database: Database) -> None:
     """Then it is as if it had never been sent, also before the answers are purged."""
     first = await create(alice)
-    await age_answers(app, timedelta(hours=23, minutes=59))
+    await age_answers(database, timedelta(hours=23, minutes=59))
     assert (await create(alice)).content == first.content
-    await age_answers(app, timedelta(hours=24, minutes=1))
+    await age_answers(database, timedelta(hours=24, minutes=1))
     second = await create(alice, {"title": "Parasol"})
     assert second.status_code == 201
     assert (await create(alice, {"title": "Parasol"})).content == second.content
     assert await titles(alice) == ["Parasol", "Umbrella"]
 
 
-async def test_old_answers_are_purged(alice: AsyncClient, app: Litestar) -> None:
+async def test_old_answers_are_purged(alice: AsyncClient, database: Database) -> None:
     """And no others."""
     await create(alice)
-    await age_answers(app, timedelta(hours=25))
+    await age_answers(database, timedelta(hours=25))
     await create(alice, key="another")
-    assert await purge_answers(app.state.database) == 1
-    assert await purge_answers(app.state.database) == 0
-    assert await count_answers(app) == 1
+    answers = AnswerRepository(database)
+    assert await answers.purge() == 1
+    assert await answers.purge() == 0
+    assert await count_answers(database) == 1
 
 
 async def test_a_request_without_a_key_costs_nothing_more(alice: AsyncClient, statements: Statements) -> None:
@@ -191,7 +190,7 @@ async def test_a_request_without_a_key_costs_nothing_more(alice: AsyncClient, st
 @on_postgresql
 async def test_a_repeat_that_waits_too_long_is_409(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one is still at work."""
-    monkeypatch.setitem(db.POSTGRESQL_SETTINGS, "lock_timeout", "200")
+    monkeypatch.setitem(POSTGRESQL_SETTINGS, "lock_timeout", "200")
     app = create_app(settings)
     at_work, finish = asyncio.Event(), asyncio.Event()
     work = ItemService.create

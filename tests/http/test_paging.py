@@ -13,7 +13,7 @@ from app.database.pages import Position
 from app.database.sessions import Database
 from app.errors import InvalidFields
 from app.http.paging import Cursors
-from app.items.service import ItemService
+from app.items.repository import ItemRepository
 from tests.factories import People, Statements, add_user, create_item, on_postgresql
 from tests.problems import assert_problem, pointers
 
@@ -212,18 +212,19 @@ FILL = text("""
 
 @on_postgresql
 @pytest.mark.parametrize("sort", SORTS)
-async def test_a_page_passes_by_no_row_of_others(app: Litestar, alice: AsyncClient, sort: str) -> None:
+async def test_a_page_passes_by_no_row_of_others(
+    app: Litestar, alice: AsyncClient, database: Database, sort: str
+) -> None:
     """However the rows lie: here all of alice's are both older and younger than many of others."""
     assert (await alice.get("/users/me")).json()["id"] == 1
     await add_user(app, "bob")
-    database: Database = app.state.database
-    query = ItemService.table.listing.select(sort, 0, after=False).compile(database.engine)
+    query = ItemRepository(database).listing.select(sort, 0, after=False).compile(database.engine)
     assert query.positiontup == ["owner_id", "limit"]
-    async with database.transaction() as session:
+    async with database.transaction() as transaction:
         for owner in (2, 1, 2):
-            await session.execute(FILL, {"owner": owner})
-        await session.execute(text("ANALYZE items"))
-        connection = await session.connection()
+            await transaction.execute(FILL, {"owner": owner})
+        await transaction.execute(text("ANALYZE items"))
+        connection = await transaction.connection()
         plan = "\n".join((await connection.exec_driver_sql(f"EXPLAIN {query}", (1, 21))).scalars())
     assert f"using {INDEXES[sort.removeprefix('-')]}" in plan
     assert "Filter" not in plan

@@ -7,6 +7,7 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from app.http.requests import check_request
 from tests.factories import PASSWORD, People, create_item, on_sqlite, register
 from tests.problems import assert_problem, pointers
 
@@ -299,4 +300,4 @@ async def test_no_route_has_another_hook_in_place_of_the_checks(app: Litestar, c
     assert client.base_url.host == "test"  # The application runs, and has its routes.
     handlers = [handler for route in app.routes if isinstance(route, HTTPRoute) for handler in route.route_handlers]
     assert len(handlers) > 30
-    assert {handler.resolve_before_request() for handler in handlers} == {strict}
+    assert {handler.resolve_before_request() for handler in handlers} == {check_request}
