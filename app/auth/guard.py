@@ -102,6 +102,7 @@ def create_guard(sessions: SessionRepository, secret: str, algorithm: str) -> On
     guard = OAuth2PasswordBearerAuth[SignedIn, Any](
         token_secret=secret,
         token_url="token",  # noqa: S106 - an address, relative to the document
+        oauth_scopes={},  # OpenAPI wants them named, if there are none
         retrieve_user_handler=signed_in,
         authentication_middleware_class=Guard,
         algorithm=algorithm,

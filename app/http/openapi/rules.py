@@ -1,21 +1,23 @@
-"""The rules of the OpenAPI document: what an operation can answer follows from what it is.
+"""The rules of the OpenAPI document: what an operation takes and can answer follows from what it is.
 
 A handler adds what only it raises.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
-from typing import Any
 
 from litestar import MediaType
+from litestar.enums import RequestEncodingType
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from msgspec import Struct
 
 from app.errors import AppError, InvalidFields, OAuthError, RequestTimeout, Unavailable
-from app.http.access import SuperuserOnly, is_lenient, is_public, right_of
+from app.http.access import FORM_KEY, SuperuserOnly, is_lenient, is_public, right_of
+from app.http.openapi.changes import DocumentChange, Node, OperationChange
 from app.http.problems import PROBLEM, OAuthProblem, Problem
+from app.http.requests import MAX_ID
 
 # The errors that follow from the kind of operation: what the document calls each, when it comes, and a detail.
 ERRORS = {
@@ -41,7 +43,7 @@ HEADER_OF = {201: "Location", 401: "WWW-Authenticate", 429: "Retry-After", 503: 
 
 
 def raises(*errors: type[AppError]) -> dict[int, ResponseSpec]:
-    """The `responses` of a handler that raises these, beyond what the rules give it."""
+    """Return the `responses` of a handler that raises these, beyond what the rules give it."""
     responses: dict[int, ResponseSpec] = {}
     for error in errors:
         detail = error.detail or HTTPStatus(error.status).phrase
@@ -60,15 +62,15 @@ def raises(*errors: type[AppError]) -> dict[int, ResponseSpec]:
     return responses
 
 
-def example_of(error: type[AppError], detail: str) -> dict[str, Any]:
-    """An error as it looks on the wire."""
+def example_of(error: type[AppError], detail: str) -> Node:
+    """Return an error as it looks on the wire."""
     if issubclass(error, OAuthError):
         return {"error": error.error, "error_description": detail, "status": error.status, "detail": detail}
     return problem_example(error.status, detail)
 
 
-def problem_example(status: int, detail: str) -> dict[str, Any]:
-    """A problem detail as it looks on the wire."""
+def problem_example(status: int, detail: str) -> Node:
+    """Return a problem detail as it looks on the wire."""
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -78,8 +80,49 @@ def problem_example(status: int, detail: str) -> dict[str, Any]:
     }
 
 
-def possible_errors(handler: HTTPRouteHandler, operation: dict[str, Any]) -> Iterator[int]:
-    """The statuses of the errors that an operation can give because of what it is."""
+def describe_form(operation: Node, handler: HTTPRouteHandler) -> None:
+    """Say which form an operation takes."""
+    if form := handler.opt.get(FORM_KEY):
+        content = {RequestEncodingType.URL_ENCODED.value: {"schema": reference("schemas", form.__name__)}}
+        operation["requestBody"] = {"required": True, "content": content}
+
+
+def describe_parameters(operation: Node, _handler: HTTPRouteHandler) -> None:
+    """Say what app/http/requests.py checks of every parameter, and what generated clients call its choices."""
+    for parameter in operation.get("parameters", []):
+        schema = parameter["schema"]
+        if "enum" in schema:
+            schema["x-enum-varnames"] = [choice_name(value) for value in schema["enum"]]
+        elif schema.get("type") == "string" and parameter["in"] == "query":
+            schema["pattern"] = r"^[^\x00]*$"
+        elif schema.get("type") == "integer" and parameter["in"] == "path":
+            schema |= {"minimum": 1, "maximum": MAX_ID, "examples": [1]}
+
+
+def choice_name(value: str) -> str:
+    """Return what generated clients call a choice of theirs: `-title` is TITLE_DESCENDING."""
+    name = value.removeprefix("-").upper()
+    return name if value[0] != "-" else f"{name}_DESCENDING"
+
+
+def add_headers(operation: Node, _handler: HTTPRouteHandler) -> None:
+    """Give every answer the headers that its status always has."""
+    for status, answer in operation["responses"].items():
+        answer["headers"] = headers_of(int(status)) | answer.get("headers", {})
+
+
+def add_errors(operation: Node, handler: HTTPRouteHandler) -> None:
+    """Add the errors that an operation can give because of what it is; what a handler says of one is kept."""
+    answers = operation["responses"]
+    for status in possible_errors(handler, operation):
+        oauth = FORM_KEY in handler.opt and status == HTTPStatus.BAD_REQUEST
+        name = OAUTH_ERROR[0] if oauth else ERRORS[status][0]
+        answers.setdefault(str(status), reference("responses", name))
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def possible_errors(handler: HTTPRouteHandler, operation: Node) -> Iterator[int]:
+    """Yield the statuses of the errors that an operation can give because of what it is."""
     public = is_public(handler)
     if not public:
         yield 401
@@ -96,13 +139,13 @@ def possible_errors(handler: HTTPRouteHandler, operation: dict[str, Any]) -> Ite
     yield 500
 
 
-def reference(kind: str, name: str) -> dict[str, Any]:
-    """A reference to a shared component."""
+def reference(kind: str, name: str) -> Node:
+    """Return a reference to a shared component."""
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def shared_answers() -> dict[str, Any]:
-    """The errors that operations refer to."""
+def shared_answers() -> Node:
+    """Return the errors that operations refer to."""
     answers = {
         name: answer(status, description, PROBLEM, Problem, problem_example(status, detail))
         for status, (name, description, detail) in ERRORS.items()
@@ -114,20 +157,27 @@ def shared_answers() -> dict[str, Any]:
     return answers
 
 
-def answer(
-    status: int, description: str, media_type: str, struct: type[Struct], example: dict[str, Any]
-) -> dict[str, Any]:
+def answer(status: int, description: str, media_type: str, struct: type[Struct], example: Node) -> Node:
     """Return one answer, with the headers of its status."""
     content = {"schema": reference("schemas", struct.__name__), "example": example}
-    return {"description": description, "headers": headers_of(status), "content": {media_type: content}}
+    return {"description": description, "content": {media_type: content}, "headers": headers_of(status)}
 
 
-def headers_of(status: int) -> dict[str, Any]:
+def headers_of(status: int) -> Node:
     """Return the headers that an answer always has."""
     names = ["X-Request-ID", *([HEADER_OF[status]] if status in HEADER_OF else [])]
     return {name: reference("headers", name) for name in names}
 
 
-def shared_headers() -> dict[str, Any]:
+def shared_headers() -> Node:
     """Return the headers that answers refer to."""
     return {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()}
+
+
+def add_shared(document: Node, _handlers: Iterable[HTTPRouteHandler]) -> None:
+    """Add the answers and headers that operations refer to."""
+    document["components"] |= {"responses": shared_answers(), "headers": shared_headers()}
+
+
+OPERATION_RULES: Sequence[OperationChange] = [describe_form, describe_parameters, add_headers, add_errors]
+DOCUMENT_RULES: Sequence[DocumentChange] = [add_shared]
