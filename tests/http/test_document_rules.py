@@ -1,6 +1,7 @@
-"""The libraries still need every repair of the OpenAPI document. A test that fails here names one that can go."""
+"""The rules of the OpenAPI document, and its repairs, which the libraries still need."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from litestar.routes import HTTPRoute
 
 from app.http.openapi import document
 from app.http.openapi.repairs import DOCUMENT_REPAIRS, OPERATION_REPAIRS, describe_structs, sort_headers
+from app.http.openapi.rules import name_int64
 from app.main import create_app
 from app.settings import Settings
 from tests.factories import SECRET
@@ -40,6 +42,7 @@ def repaired() -> str:
 def test_the_document_is_another_without_the_repair(
     repaired: str, repair: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """When it isn't, the library has been mended, and the repair can go."""
     for name, repairs in (("OPERATION_REPAIRS", OPERATION_REPAIRS), ("DOCUMENT_REPAIRS", DOCUMENT_REPAIRS)):
         monkeypatch.setattr(document, name, [other for other in repairs if other is not repair])
 
@@ -58,3 +61,40 @@ def test_litestar_keeps_headers_in_a_set() -> None:
         handler for route in make_app().routes if isinstance(route, HTTPRoute) for handler in route.route_handlers
     ]
     assert {type(handler.resolve_response_headers()) for handler in handlers} == {frozenset}
+
+
+def test_every_id_has_64_bits_in_paths_bodies_and_queries(repaired: str) -> None:
+    whole = json.loads(repaired)
+    fields = [
+        (name, field)
+        for schema in whole["components"]["schemas"].values()
+        for name, field in schema["properties"].items()
+    ]
+    parameters = [
+        (parameter["name"], parameter["schema"])
+        for path in whole["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", [])
+    ]
+    # An OAuth client's id is text.
+    ids = [schema for name, schema in fields + parameters if re.search("(^|_)id$", name) and name != "client_id"]
+
+    assert len(ids) > 5
+    assert {(schema["type"], schema["format"]) for schema in ids} == {("integer", "int64")}
+
+
+def test_an_integer_has_64_bits_wherever_it_is_unless_its_bound_fits_32() -> None:
+    def integer(**more: object) -> dict[str, Any]:
+        return {"type": "integer", **more}
+
+    query = {"in": "query", "name": "owner_id", "schema": integer(minimum=1, maximum=2**63 - 1)}
+    tags: dict[str, Any] = {"anyOf": [{"type": "array", "items": integer(maximum=2**31)}, {"type": "null"}]}
+    body: dict[str, Any] = {"properties": {"type": integer(), "size": integer(maximum=2**31 - 1), "tags": tags}}
+    whole = {"paths": {"/": {"get": {"parameters": [query]}}}, "components": {"schemas": {"Body": body}}}
+
+    name_int64(whole, [])
+
+    assert query["schema"] == integer(minimum=1, maximum=2**63 - 1, format="int64")
+    assert body["properties"]["type"] == integer(format="int64")
+    assert body["properties"]["size"] == integer(maximum=2**31 - 1)
+    assert tags["anyOf"][0]["items"] == integer(maximum=2**31, format="int64")

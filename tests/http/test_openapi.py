@@ -108,7 +108,7 @@ async def test_schemas_say_what_msgspec_checks(document: Document) -> None:
     assert schemas["Token"]["properties"]["token_type"] == {"enum": ["bearer"], "type": "string"}
     read = document["paths"]["/items/{item_id}"]["get"]
     schema = read["parameters"][0]["schema"]
-    assert schema == {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "examples": [1]}
+    assert schema == {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "examples": [1], "format": "int64"}
     [content] = read["responses"]["200"]["content"].values()
     assert content["schema"] == {"$ref": "#/components/schemas/ItemRead"}
 

@@ -40,6 +40,7 @@ HEADERS = {
     "Retry-After": "Seconds to wait",
 }
 HEADER_OF = {201: "Location", 401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+MAX_INT32 = 2**31 - 1
 
 
 def raises(*errors: type[AppError]) -> dict[int, ResponseSpec]:
@@ -179,5 +180,23 @@ def add_shared(document: Node, _handlers: Iterable[HTTPRouteHandler]) -> None:
     document["components"] |= {"responses": shared_answers(), "headers": shared_headers()}
 
 
+def name_int64(document: Node, _handlers: Iterable[HTTPRouteHandler]) -> None:
+    """Say that an integer has 64 bits unless its bound fits 32: ids above all, wherever they are.
+
+    Without a format, generators of clients in languages with integers of several sizes take 32 bits.
+    """
+    for schema in nodes(document):
+        if schema.get("type") == "integer" and schema.get("maximum", MAX_ID) > MAX_INT32:
+            schema["format"] = "int64"
+
+
+def nodes(part: object) -> Iterator[Node]:
+    """Yield every object in a part of the document, at any depth."""
+    if isinstance(part, dict):
+        yield part
+    for child in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from nodes(child)
+
+
 OPERATION_RULES: Sequence[OperationChange] = [describe_form, describe_parameters, add_headers, add_errors]
-DOCUMENT_RULES: Sequence[DocumentChange] = [add_shared]
+DOCUMENT_RULES: Sequence[DocumentChange] = [add_shared, name_int64]
