@@ -34,7 +34,7 @@ def written(app: Litestar) -> str:
 
 @pytest.fixture(scope="module")
 def repaired() -> str:
-    """The whole document."""
+    """Return the whole document."""
     return written(make_app())
 
 

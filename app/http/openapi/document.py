@@ -83,5 +83,6 @@ def openapi_config(settings: Settings, tags: Sequence[Tag]) -> OpenAPIConfig:
         render_plugins=[JsonRenderPlugin(media_type=MediaType.JSON), *pages()],
     )
     config.handlers = handlers
-    config.default_plugin = None  # Else Litestar serves one of them at / as well.
+    # Else Litestar serves the first of them at / as well. Not reported: `__post_init__` in litestar/openapi/config.py.
+    config.default_plugin = None
     return config
