@@ -1,6 +1,5 @@
 """What a failure of the database means for a client, on either database."""
 
-from asyncpg import InternalClientError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
@@ -17,8 +16,7 @@ UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55000", "55P03"}
 
 def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one for each kind of failure
     """Return what a failure of the database means for the client; None when it is a bug of ours."""
-    # InternalClientError is asyncpg's for a connection whose end the server has announced; SQLAlchemy passes it on.
-    if isinstance(error, (PoolTimeoutError, OSError, TimeoutError, InternalClientError)):
+    if isinstance(error, (PoolTimeoutError, OSError, TimeoutError)):
         return Unavailable()
     if isinstance(error, StaleDataError):  # another writer came first, after this one had read the row
         return PreconditionFailed()

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import TypeVar, TypeVarTuple
 
 import structlog
-from asyncpg import InternalClientError
 from sqlalchemy import BigInteger, Row, event, literal_column, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -34,7 +33,7 @@ REPLAYED = select(
         "CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_replay_lsn() - '0/0')::bigint ELSE -1 END", BigInteger
     )
 )
-FAILURES = (SQLAlchemyError, OSError, InternalClientError)
+FAILURES = (SQLAlchemyError, OSError)
 STATEMENT_TIMEOUT = "57014"
 SHUTDOWN_OR_STARTUP = "57P"
 
@@ -129,7 +128,7 @@ def is_loss(error: Exception) -> bool:
     """Return whether the server is gone, and not just slow."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or (sqlstate(error) or "").startswith(SHUTDOWN_OR_STARTUP)
-    return isinstance(error, (OSError, InternalClientError)) and not isinstance(error, TimeoutError)
+    return isinstance(error, OSError) and not isinstance(error, TimeoutError)
 
 
 class Replicas:
