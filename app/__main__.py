@@ -85,6 +85,7 @@ def metrics_directory(settings: Settings) -> Generator[None]:
         yield
         return
     with TemporaryDirectory(prefix="metrics-") as directory:
+        # https://github.com/prometheus/client_python/issues/886
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         yield
 

@@ -59,6 +59,7 @@ def configure(level: str, *, production: bool, extras: Sequence[Processor] = ())
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         # Whole lines: PrintLogger writes the end of a line by itself where output isn't buffered, and another worker's
         # line may come between.
+        # Not reported: `PrintLogger.msg` in structlog/_output.py.
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),
         cache_logger_on_first_use=False,
     )

@@ -73,6 +73,7 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
         debug=False,
     )
     index_query_parameters(application)
+    # Litestar's middleware doesn't see what matches no route: https://github.com/litestar-org/litestar/issues/175
     application.asgi_handler = layers(application, settings, metrics, tracing)
     return application
 

@@ -87,6 +87,7 @@ async def run() -> None:
 
 async def threads_ended() -> None:
     """After a connect that failed, aiosqlite's thread still reports its own end to the loop, which must be there."""
+    # Not reported: `_connect` in aiosqlite/core.py has the thread stop, and doesn't wait for it.
     for thread in threading.enumerate():
         if "_connection_worker" in thread.name:
             await asyncio.to_thread(thread.join, 5)

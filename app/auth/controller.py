@@ -54,6 +54,7 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     Parsed here and not by the framework, which keeps the last forms in a cache, with their passwords, and replaces
     bytes that aren't UTF-8. Raise UnsupportedMediaType and OAuthError.
     """
+    # Not reported: `parse_url_encoded_form_data` in litestar/_parsers.py.
     if request.content_type[0].lower() != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded")
     try:

@@ -59,6 +59,7 @@ def send(pool: Pool, sql: str, values: Sequence[object]) -> Rows:
         rows: Rows = await_only(driver.fetch(sql, *values))
     except (PostgresError, DriverInterfaceError, InternalClientError) as error:
         # The last is raised on a connection whose end the server has announced, but which hasn't ended yet.
+        # https://github.com/MagicStack/asyncpg/issues/1069
         lost = driver.is_closed() or isinstance(error, InternalClientError)
         if lost:
             # As SQLAlchemy's own connections do it: those that are as old as this one have ended with it.

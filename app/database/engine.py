@@ -28,6 +28,7 @@ NAME = {"application_name": "backend-api"}
 UNPREPARED: dict[str, Any] = {
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
+    # https://github.com/sqlalchemy/sqlalchemy/issues/6467, https://github.com/sqlalchemy/sqlalchemy/issues/9608
     "prepared_statement_name_func": lambda: "",
 }
 
@@ -35,6 +36,7 @@ UNPREPARED: dict[str, Any] = {
 class PostgreSQLConnection(asyncpg.Connection):
     """A connection that closes in half a second; SQLAlchemy would have a request wait two for a silent server."""
 
+    # SQLAlchemy's two seconds can't be set: https://github.com/sqlalchemy/sqlalchemy/issues/10717
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - asyncpg's own
         """Close the connection, whether or not the server answers. Raise TimeoutError, which SQLAlchemy expects."""
         await super().close(timeout=CLOSE_TIMEOUT)

@@ -35,6 +35,7 @@ class Repository(SQLAlchemyAsyncRepository[ModelT]):
     def __init__(self, database: Database) -> None:
         # The driver's own errors are kept: Advanced Alchemy's would call an outage a conflict. INSERT returns what the
         # database adds, so that no second statement has to read it.
+        # https://github.com/litestar-org/advanced-alchemy/issues/606, closed; 1.12 still does it.
         super().__init__(session=database.shared, wrap_exceptions=False, auto_refresh=False)
         self.database = database
 

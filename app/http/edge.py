@@ -137,6 +137,7 @@ class Exchange:
             scope["method"] = "GET"
         if "//" in scope["path"]:
             # The router takes it for one slash; a proxy that bars a path doesn't, and lets it through.
+            # Not reported: `normalize_path` in litestar/utils/path.py.
             scope["path"] = NOWHERE
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         self.receive_on = receive
@@ -185,6 +186,7 @@ class Exchange:
 
     def allowed(self, methods: bytes) -> bytes:
         """Return the methods of the path; the framework's answer to OPTIONS forgets those of later handlers."""
+        # https://github.com/litestar-org/litestar/issues/4169: delete `allow` with Litestar 3, where it is mended.
         return self.allow.get(self.route) or with_head(methods)
 
     def is_guarded(self) -> bool:

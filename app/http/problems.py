@@ -88,6 +88,7 @@ def invalid_parameters(error: ValidationException) -> AppError:
 
 def parameter_name(problem: Mapping[str, str]) -> str:
     """Return what the client calls a parameter; the framework names a header after the handler's argument."""
+    # https://github.com/litestar-org/litestar/issues/4215
     name = problem.get("key", "")
     return name.replace("_", "-").title() if problem.get("source") == "header" else name
 

@@ -150,6 +150,7 @@ def forget_dead_workers(directory: Path) -> None:
     for file in directory.glob("gauge_live*.db"):
         pid = int(file.stem.rpartition("_")[2])
         if not is_alive(pid):
+            # Left to its users: https://github.com/prometheus/client_python/issues/115, closed as intended.
             mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call] # the library has no types here
 
 

@@ -64,6 +64,7 @@ class Tracing:
     async def close(self) -> None:
         """Send what is left, and give up after FLUSH_SECONDS: a collector that is away must not keep the service."""
         # The SDK would wait half a minute; a thread of the event loop's own would have to end before the process does.
+        # https://github.com/open-telemetry/opentelemetry-python/issues/4623
         flush = Thread(target=self.provider.shutdown, daemon=True)
         flush.start()
         await asyncio.to_thread(flush.join, FLUSH_SECONDS)

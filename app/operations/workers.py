@@ -14,6 +14,7 @@ STOP_SECONDS = 30
 def forget_signals_in_workers() -> None:
     """Let SIGTERM end a worker that is still starting: it inherits Granian's handler, which only marks its parent."""
     if sys.platform != "win32":
+        # Not reported: `startup` in granian/server/common.py sets its handlers before it forks.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
@@ -24,6 +25,7 @@ def end_with_parent() -> None:
 
 def wait_for_parent() -> None:
     """Wait until the parent process is gone, and end this one."""
+    # Not reported: Granian's workers don't watch it, `WorkerProcess` in granian/server/mp.py.
     if parent := parent_process():
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)

@@ -128,6 +128,7 @@ class Memory(MemoryStorage):
 
     async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Count `amount` more, unless that exceeds `limit` in `expiry` seconds; it awaits nothing, so it is atomic."""
+        # Not reported: `__expire_events` in limits/aio/storage/memory.py.
         entries = self.events.get(key, [])
         room = limit - amount
         if room < 0 or (len(entries) > room and entries[room].atime >= time() - expiry):
