@@ -18,7 +18,7 @@ FLOORS = [
     set[str](),  # Features: every other folder.
     {"operations"},
     {"main"},
-    {"__main__"},
+    {"__main__", ""},  # "" is the package itself.
 ]
 FEATURES = 5
 BASE_FEATURE = "auth"
