@@ -1,4 +1,4 @@
-"""Accounts, OAuth2 logins and owned resources behind a REST API."""
+"""A REST service: accounts, OAuth2 logins, and resources that belong to their users."""
 
 from typing import TYPE_CHECKING
 

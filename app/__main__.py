@@ -1,4 +1,4 @@
-"""Starts the service: `python -m app`, or with `--reload` again whenever its code changes."""
+"""The program that starts the service: `python -m app`; with `--reload` it starts again when the code changes."""
 
 import asyncio
 import multiprocessing
@@ -26,14 +26,14 @@ from app.operations.workers import STOP_SECONDS, forget_signals_in_workers
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
 
 ROOT = Path(__file__).parent.parent
-# What the server itself says goes out as the application's lines do, instead of in a format of its own.
+# The server's own log lines take the application's format.
 GRANIAN_LOGGERS = {"_granian": {"propagate": True}}
 MAX_HEADER_BYTES = 64 * 1024
-"""Of a request, about: it is looked at between two reads. Granian would keep 408 KiB of each connection."""
+"""The most bytes of a request's headers, roughly: Granian checks between two reads. Its default is 408 KiB."""
 
 
 def serve(*, reload: bool = False) -> None:
-    """Migrate the database, then serve until SIGTERM or SIGINT, in this process and its workers."""
+    """Migrate the database, then serve until SIGTERM or SIGINT, by worker processes that this one supervises."""
     try:
         if write_first_secret():
             print(f"Wrote {ENV_FILE} with a random SECRET_KEY")
@@ -45,10 +45,10 @@ def serve(*, reload: bool = False) -> None:
         migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
-        if reload:  # a forked worker would find the old modules, which the migrations have imported, in its memory
+        if reload:  # A forked worker would keep the old modules, which the migrations have imported.
             multiprocessing.set_start_method("spawn")
         else:
-            try_out(settings)
+            preload(settings)
         announce(settings)
         forget_signals_in_workers()
         from app.main import load_worker  # noqa: PLC0415 - see metrics_directory
@@ -57,7 +57,7 @@ def serve(*, reload: bool = False) -> None:
 
 
 def announce(settings: Settings) -> None:
-    """Say where the service is: to a reader in development, in production to whatever reads its logs."""
+    """Print the URLs of the service and its docs in development; log them in production."""
     docs = f"{settings.url}/docs"
     if settings.production:
         structlog.get_logger().info("starting", url=settings.url, docs=docs, workers=settings.workers)
@@ -65,10 +65,10 @@ def announce(settings: Settings) -> None:
         print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
 
 
-def try_out(settings: Settings) -> None:
-    """Build the application once in this process: what is broken ends it here, or workers would be replaced for ever.
+def preload(settings: Settings) -> None:
+    """Build the application once, so that an error in it ends this process; else workers would be replaced for ever.
 
-    The workers are forked from this process, so they have its modules already and start sooner.
+    Workers are forked from this process: they have its modules already, and start sooner.
     """
     from app.main import create_app  # noqa: PLC0415 - see metrics_directory
 
@@ -77,9 +77,9 @@ def try_out(settings: Settings) -> None:
 
 @contextmanager
 def metrics_directory(settings: Settings) -> Generator[None]:
-    """Give several workers a directory in which they put their metrics.
+    """Make a temporary directory through which several workers share their metrics.
 
-    prometheus-client wants it as a variable, and before it is imported, which the migrations do with the rest.
+    prometheus-client reads its name from a variable when it is imported, and the migrations import it.
     """
     if not settings.metrics or settings.workers == 1 or settings.prometheus_multiproc_dir:
         yield
@@ -92,7 +92,7 @@ def metrics_directory(settings: Settings) -> Generator[None]:
 
 @contextmanager
 def drain_file(settings: Settings) -> Generator[Path]:
-    """Name the file by which this process tells its workers that they are about to stop."""
+    """Choose the path of the file that tells the workers, once it exists, that the service is about to stop."""
     with TemporaryDirectory(prefix="drain-") as directory:
         file = Path(directory) / "draining"
         if settings.drain_seconds:
@@ -101,12 +101,12 @@ def drain_file(settings: Settings) -> Generator[Path]:
 
 
 async def check_connections(settings: Settings) -> None:
-    """Tell the operator once, and not in every worker, that the server may run out of connections."""
+    """Warn once, and not in every worker, when the database server may run out of connections."""
     database = Database(settings.database_url, pool_size=1)
     try:
         await log_connections(database, settings.database_pool_size)
     except (SQLAlchemyError, OSError) as error:
-        # The migrations, which have no time-outs to start with, have got through it.
+        # A pooler refuses the time-outs that this connection starts with; the migrations' connection has none.
         hint = "; set DATABASE_POOLER=true" if "unsupported startup parameter" in str(error) else ""
         sys.exit(f"The database of DATABASE_URL can't be used: {getattr(error, 'orig', None) or error}{hint}")
     finally:
@@ -114,14 +114,14 @@ async def check_connections(settings: Settings) -> None:
 
 
 def migrate(url: str) -> None:
-    """Bring the database up to the newest revision; safe when several processes do it at once."""
+    """Migrate the database to the newest revision; several processes may do so at once."""
     config = Config(ROOT / "alembic.ini")
     config.attributes["url"] = url
     command.upgrade(config, "head")
 
 
 def server(settings: Settings, file: Path, *, reload: bool) -> DrainingServer:
-    """Granian: it closes connections whose headers don't come, and replaces a killed worker (docs/decisions/0004)."""
+    """Return Granian, which closes connections that send no headers and replaces killed workers (decision 0004)."""
     return DrainingServer(
         "app.main:app",
         drain_file=file,

@@ -1,4 +1,4 @@
-"""The tree of what can go wrong.
+"""The application's errors: one tree, from which each feature derives its own.
 
 AppError
 ├── BadRequest 400
@@ -15,8 +15,8 @@ AppError
 ├── TooManyRequests 429
 └── Unavailable 503
 
-A feature derives its own from these, beside the rule that raises it. `database/failures.py` turns what the database
-raises into one of them, `http/problems.py` what the framework raises, and those into answers.
+A feature's own errors stand beside the rules that raise them. `database/failures.py` turns the database's failures into
+these errors, and `http/problems.py` the framework's; the latter also turns these errors into answers.
 """
 
 from http import HTTPStatus
@@ -32,7 +32,7 @@ class InvalidField(Struct):
 
 
 class AppError(Exception):
-    """Something the application refuses or can't do; `detail` is for the client."""
+    """An error that a client is told: by the HTTP status, and by `detail`, a text without anything internal."""
 
     status: int = 500
     detail: str = ""
@@ -50,26 +50,26 @@ class BadRequest(AppError):
 
 
 class OAuthError(AppError):
-    """The token endpoint refuses, in the words of RFC 6749, section 5.2."""
+    """An OAuth endpoint refuses a request; `error` is the code of RFC 6749, section 5.2."""
 
     status = 400
     error = "invalid_request"
 
 
 class Unauthorized(AppError):
-    """Nobody is signed in; the challenge says how to be (RFC 6750, section 3)."""
+    """The caller isn't signed in; the answer's challenge says how to be (RFC 6750, section 3)."""
 
     status = 401
 
 
 class Forbidden(AppError):
-    """Somebody is signed in, and may not."""
+    """The caller is signed in, and lacks the right."""
 
     status = 403
 
 
 class NotFound(AppError):
-    """There is no such thing."""
+    """The resource doesn't exist."""
 
     status = 404
 
@@ -85,13 +85,13 @@ class RequestTimeout(AppError):
 
 
 class Conflict(AppError):
-    """The state of things doesn't allow it."""
+    """The present state of the resource doesn't allow the request."""
 
     status = 409
 
 
 class OwnerGone(Conflict):
-    """A row refers to one that isn't there any more."""
+    """The owner of a new row has just been deleted."""
 
     detail = "What this belongs to has just been deleted"
 
@@ -110,7 +110,7 @@ class UnsupportedMediaType(AppError):
 
 
 class InvalidFields(AppError):
-    """Fields are missing, unknown or out of bounds."""
+    """Fields of the body, or query parameters, are missing, unknown or out of bounds."""
 
     status = 422
     detail = "The request has invalid fields"
@@ -131,7 +131,7 @@ class TooManyRequests(AppError):
 
 
 class Unavailable(AppError):
-    """Something the service needs is overloaded or away for the moment."""
+    """Something that the service needs is overloaded or unreachable for the moment; a client may try again in 1 s."""
 
     status = 503
     detail = "The service is temporarily unavailable; try again"

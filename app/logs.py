@@ -11,41 +11,42 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request being served, on every line that is logged meanwhile."""
+"""The id of the request that is being served; every line that is logged meanwhile has it."""
 
 
 def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Put the request's id on the line, unless the line names one."""
+    """Add the request's id to a line that has none."""
     if current := request_id.get():
         event.setdefault("request_id", current)
     return event
 
 
-# What PostgreSQL says about a row that it refuses holds the row: an address, or the hash of a password.
+# PostgreSQL's DETAIL on a refused row quotes the row, which may hold an e-mail address or the hash of a password.
 DETAIL = re.compile(r"^DETAIL: .*?(?=^HINT: |^\[SQL: |^\(Background |^$|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def hide_rows(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Cut the details of the database's errors out of a traceback."""
+def hide_details(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Remove the DETAIL of PostgreSQL's errors from a line's traceback."""
     if exception := event.get("exception"):
         event["exception"] = DETAIL.sub("DETAIL: (hidden)\n", exception)
     return event
 
 
 def security_event(event: str, **fields: str | int | None) -> None:
-    """One line about a login, a failure, or a change of credentials or rights; `fields` hold ids, never a secret."""
+    """Log a login, its failure, or a change of credentials or rights; `fields` hold ids, never a secret."""
     structlog.get_logger().info(event, kind="security", **fields)
 
 
 def json_line(event: EventDict, **_: object) -> str:
-    """One line of JSON; a newline in a value is escaped, so one event stays one line."""
+    """Return an event as one line of JSON, in which a line break of a value is escaped."""
     return msgspec.json.encode(event, enc_hook=repr).decode()
 
 
 def configure(level: str, *, production: bool, extras: Sequence[Processor] = ()) -> None:
     """Send the application's logs and those of the libraries to standard output in one format.
 
-    `extras` add to each line what is known besides.
+    `level` is the lowest level of the application's lines; libraries log warnings at least. `extras` are further
+    processors, which add to each line.
     """
     shared: list[Processor] = [
         add_request_id,
@@ -57,8 +58,8 @@ def configure(level: str, *, production: bool, extras: Sequence[Processor] = ())
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        # Whole lines: PrintLogger writes the end of a line by itself where output isn't buffered, and another worker's
-        # line may come between.
+        # This logger writes a line and its end at once. PrintLogger may write them apart, and another worker's line may
+        # come between.
         # Not reported: `PrintLogger.msg` in structlog/_output.py.
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),
         cache_logger_on_first_use=False,
@@ -71,7 +72,7 @@ def configure(level: str, *, production: bool, extras: Sequence[Processor] = ())
 
 
 def library_formatter(shared: Sequence[Processor], last: Sequence[Processor]) -> logging.Formatter:
-    """Return what writes the logs of libraries as the application's own are written."""
+    """Return the formatter that gives libraries' lines the format of the application's own."""
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
@@ -79,13 +80,13 @@ def library_formatter(shared: Sequence[Processor], last: Sequence[Processor]) ->
 
 
 def renderers(*, production: bool) -> list[Processor]:
-    """Return what makes a line of an event: JSON in production, else text for a reader."""
+    """Return the processors that turn an event into a line: JSON in production, else text for a reader."""
     return [
         structlog.processors.format_exc_info,
-        hide_rows,
+        hide_details,
         structlog.processors.JSONRenderer(serializer=json_line)
         if production
-        # Its usual tracebacks show local variables, and with them passwords and tokens.
+        # The default tracebacks show local variables, and with them passwords and tokens.
         else structlog.dev.ConsoleRenderer(
             colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
         ),

@@ -1,4 +1,4 @@
-"""Puts the application together: its features, on the parts that they share."""
+"""The application: `create_app` builds it from the settings and the features, and an ASGI server loads `app`."""
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,16 +14,16 @@ from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
 from app import logs
-from app.http.edge import Edge, Observer, PathPrefix, with_head
+from app.http.edge import Edge, PathPrefix, RequestObserver, with_head
 from app.http.feature import Feature, Parts, combine
 from app.http.idempotency import provide_once
 from app.http.idempotency.repository import AnswerRepository
 from app.http.openapi import openapi_config
-from app.http.problems import HANDLERS
+from app.http.problems import EXCEPTION_HANDLERS
 from app.http.requests import StrictRequest, check_request, index_query_parameters
 from app.jobs.worker import Worker
 from app.operations import feature as operations
-from app.operations.commands import Commands, do_chores
+from app.operations.commands import Commands, run_chores
 from app.operations.health import log_failure
 from app.operations.metrics import create_metrics
 from app.operations.workers import end_with_parent
@@ -48,38 +48,38 @@ MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES) -> Litestar:
-    """Return an application of its own: its engine, its pool and its queue of hashes are nobody else's."""
+    """Return a new application, which shares no engine, pool or queue with any other in the process."""
     parts = Parts(settings)
     tracing, metrics = create_tracing(parts), create_metrics(parts)
     logs.configure(settings.log_level, production=settings.production, extras=tracing.log_processors if tracing else ())
-    whole = combine([shared(parts), *(feature(parts) for feature in features)])
-    worker = create_worker(parts, whole)
-    whole = combine([whole, operations.feature(parts, worker, whole.chores, metrics)])
+    combined = combine([common_feature(parts), *(feature(parts) for feature in features)])
+    worker = create_worker(parts, combined)
+    combined = combine([combined, operations.feature(parts, worker, combined.chores, metrics)])
     application = Litestar(
-        route_handlers=whole.routes,
-        dependencies=whole.dependencies,
+        route_handlers=combined.routes,
+        dependencies=combined.dependencies,
         state=parts.state,
-        on_app_init=whole.on_app_init,
-        middleware=whole.middleware,
+        on_app_init=combined.on_app_init,
+        middleware=combined.middleware,
         before_request=check_request,
-        exception_handlers=HANDLERS,
+        exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=openapi_config(settings, whole.tags),
-        cors_config=cors(settings.cors_origins),
+        openapi_config=openapi_config(settings, combined.tags),
+        cors_config=cors_config(settings.cors_origins),
         lifespan=[lifespan(parts, worker, tracing)],
-        plugins=[Commands(whole.commands)],
+        plugins=[Commands(combined.commands)],
         logging_config=None,
         debug=False,
     )
     index_query_parameters(application)
-    # Litestar's middleware doesn't see what matches no route: https://github.com/litestar-org/litestar/issues/175
-    application.asgi_handler = layers(application, settings, metrics, tracing)
+    # Litestar's middleware doesn't see requests that match no route: https://github.com/litestar-org/litestar/issues/175
+    application.asgi_handler = asgi_handler(application, settings, metrics, tracing)
     return application
 
 
-def shared(parts: Parts) -> Feature:
-    """Return what every feature's handlers may ask for."""
+def common_feature(parts: Parts) -> Feature:
+    """Return the dependencies and chores that belong to no feature."""
     return Feature(
         dependencies={
             "transaction": Provide(parts.database.provide_transaction),
@@ -89,31 +89,31 @@ def shared(parts: Parts) -> Feature:
     )
 
 
-def create_worker(parts: Parts, whole: Feature) -> Worker:
-    """Return the worker that runs the features' jobs, and once a day their chores."""
+def create_worker(parts: Parts, combined: Feature) -> Worker:
+    """Return the worker that runs the jobs of all features, and once a day their chores."""
 
     async def purge(_payload: object) -> None:
-        await do_chores(whole.chores)
+        await run_chores(combined.chores)
 
-    return Worker(parts.jobs, {**whole.jobs, PURGE: purge}, daily=[PURGE])
+    return Worker(parts.jobs, {**combined.jobs, PURGE: purge}, daily=[PURGE])
 
 
 def create_tracing(parts: Parts) -> "Tracing | None":
-    """Return what makes and sends spans, where there is a collector; without one its packages aren't even imported."""
+    """Return the tracing, or None where no collector is set: then OpenTelemetry's packages aren't imported."""
     endpoint = parts.settings.otel_exporter_otlp_endpoint
     if not endpoint:
         return None
     from app.operations.tracing import Tracing  # noqa: PLC0415 - its packages may not be there
 
     tracing = Tracing(endpoint, parts.settings.otel_service_name)
-    tracing.trace(*parts.databases)
+    tracing.trace_statements(*parts.databases)
     return tracing
 
 
 def lifespan(
     parts: Parts, worker: Worker, tracing: "Tracing | None"
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
-    """Return what runs beside the application, and closes its parts at the end."""
+    """Return the context that runs beside the application, and closes its parts at the end."""
 
     @asynccontextmanager
     async def run(_app: Litestar) -> AsyncGenerator[None]:
@@ -131,22 +131,24 @@ def lifespan(
     return run
 
 
-def layers(application: Litestar, settings: Settings, observer: Observer | None, tracing: "Tracing | None") -> ASGIApp:
-    """Return the application within the layers that every request passes first."""
-    public = urlsplit(settings.url)
+def asgi_handler(
+    application: Litestar, settings: Settings, observer: RequestObserver | None, tracing: "Tracing | None"
+) -> ASGIApp:
+    """Return the application's ASGI handler, wrapped in the layers that every request passes first."""
+    public_url = urlsplit(settings.url)
     handler: ASGIApp = Edge(
         application.asgi_handler,
-        allow=methods_of_paths(application),
-        https=public.scheme == "https",
+        allow=allow_headers(application),
+        https=public_url.scheme == "https",
         observer=observer,
     )
-    if public.path:
-        handler = PathPrefix(handler, public.path)
-    return tracing.requests(handler) if tracing else handler
+    if public_url.path:
+        handler = PathPrefix(handler, public_url.path)
+    return tracing.trace_requests(handler) if tracing else handler
 
 
-def methods_of_paths(application: Litestar) -> dict[str, bytes]:
-    """Return what OPTIONS answers for each path's template."""
+def allow_headers(application: Litestar) -> dict[str, bytes]:
+    """Return the Allow header of each path, by the path's template."""
     return {
         route.path_format: with_head(", ".join(route.route_handler_map).encode())
         for route in application.routes
@@ -154,8 +156,8 @@ def methods_of_paths(application: Litestar) -> dict[str, bytes]:
     }
 
 
-def cors(origins: tuple[str, ...]) -> CORSConfig | None:
-    """Return what lets browsers of these origins call; with no origins, answers have no CORS header at all."""
+def cors_config(origins: tuple[str, ...]) -> CORSConfig | None:
+    """Return the CORS configuration for pages of these origins; without origins, answers have no CORS header."""
     if not origins:
         return None
     exposed = ["ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID", "X-Total-Count"]
@@ -163,13 +165,13 @@ def cors(origins: tuple[str, ...]) -> CORSConfig | None:
 
 
 def load_worker() -> Litestar:
-    """Return the application that a worker process calls."""
+    """Return the application to the server, in a worker process."""
     end_with_parent()
     return __getattr__("app")
 
 
 def __getattr__(name: str) -> Litestar:
-    """Build `app.main:app`, for any ASGI server, from the environment at its first use, not at import."""
+    """Build `app.main:app` from the environment when an ASGI server first asks for it, and not at import."""
     if name != "app":
         raise AttributeError(name)
     try:

@@ -1,4 +1,4 @@
-"""The settings, read once from the environment and from `.env`."""
+"""The settings of the service, read once from the environment and from `.env`, and checked."""
 
 import os
 import secrets
@@ -22,9 +22,9 @@ DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
 # RFC 7518, section 3.2: a key is at least as long as the hash that it feeds.
 KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
-FEWEST_CHARACTERS = 10
+MIN_DISTINCT_CHARACTERS = 10
 # One for a request and one for a job.
-FEWEST_CONNECTIONS = 2
+MIN_CONNECTIONS = 2
 LISTS = ("CORS_ORIGINS", "DATABASE_REPLICA_URLS", "TRUSTED_PROXIES")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -32,16 +32,16 @@ Positive = Annotated[int, Meta(ge=1)]
 
 
 class SettingsError(ValueError):
-    """A setting is missing or wrong; the message is one line for the operator."""
+    """A setting is missing or wrong; the message tells the operator which, in one line."""
 
 
 class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
-    """What an operator can set; each field is read from the variable of the same name in capitals."""
+    """The settings; each field is read from the variable of the same name in capitals."""
 
     secret_key: str
     database_url: str = DEFAULT_DATABASE_URL
     database_pool_size: Positive = 20
-    """Connections of all workers together."""
+    """The most connections of all workers together."""
     database_pooler: bool = False
     database_replica_urls: tuple[str, ...] = ()
     read_from_primary_seconds: Annotated[int, Meta(ge=4, le=3600)] = 5
@@ -57,7 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
     drain_file: str = ""
-    """A file that is there once this instance is about to stop; `python -m app` names it for its workers."""
+    """The path of a file that exists once this instance is about to stop; `python -m app` sets it for its workers."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     cors_origins: tuple[str, ...] = ()
     public_url: str = ""
@@ -70,7 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     jobs_in_process: bool = True
     metrics: bool = False
     prometheus_multiproc_dir: str = ""
-    """Where several workers put what they count for METRICS; `python -m app` makes it."""
+    """The directory through which several workers share their metrics; `python -m app` makes it."""
     otel_exporter_otlp_endpoint: str = ""
     """The base URL of a collector that takes OTLP over HTTP; the name is OpenTelemetry's own."""
     otel_service_name: str = "backend-api"
@@ -81,8 +81,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             check_secret(self.secret_key_previous, self.algorithm, production=False)
         check_origins(self.cors_origins, production=self.production)
         check_database_url(self.database_url)
-        if self.on_postgresql and self.worker_pool_size < FEWEST_CONNECTIONS:
-            raise SettingsError(f"DATABASE_POOL_SIZE must be at least {FEWEST_CONNECTIONS} for each of the WORKERS")
+        if self.on_postgresql and self.worker_pool_size < MIN_CONNECTIONS:
+            raise SettingsError(f"DATABASE_POOL_SIZE must be at least {MIN_CONNECTIONS} for each of the WORKERS")
         check_replicas(self.database_url, self.database_replica_urls)
         check_networks(self.trusted_proxies)
         check_rate_limit_storage(self.rate_limit_storage)
@@ -95,35 +95,35 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     @property
     def production(self) -> bool:
-        """Whether the strict rules of a public service apply."""
+        """True where the strict rules of a public service apply."""
         return self.environment == "production"
 
     @property
     def on_postgresql(self) -> bool:
-        """Whether the database is a server, which has a limit of connections."""
+        """True where the database is PostgreSQL, a server that limits its connections."""
         return self.database_url.startswith("postgres")
 
     @property
     def worker_pool_size(self) -> int:
-        """How many connections each worker may open, so that all of them together stay within DATABASE_POOL_SIZE."""
+        """The most connections of each worker, so that all of them together stay within DATABASE_POOL_SIZE."""
         return self.database_pool_size // self.workers
 
     @property
-    def least_password_length(self) -> int:
-        """How many characters a password must have: as set, else 12 in production and 1 in development."""
+    def effective_password_min_length(self) -> int:
+        """The fewest characters of a password: PASSWORD_MIN_LENGTH, else 12 in production and 1 in development."""
         return self.password_min_length or (12 if self.production else 1)
 
     @property
     def url(self) -> str:
-        """Where clients reach the service, without a slash at the end: the issuer of its tokens."""
+        """The URL at which clients reach the service, without a slash at the end; also the issuer of its tokens."""
         host = f"[{self.host}]" if ":" in self.host else self.host  # an IPv6 address (RFC 3986, section 3.2.2)
         return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the environment, then `.env` for what it doesn't name.
+        """Return the settings of the environment, and of `.env` for those that the environment doesn't have.
 
-        Raises SettingsError when a setting is missing or wrong.
+        Raise SettingsError when a setting is missing or wrong.
         """
         values = {name: value for name, value in variables(environ).items() if value}
         if "SECRET_KEY" not in values:
@@ -144,40 +144,40 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
 
 def variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables of `.env`, overridden by those of the environment."""
+    """Return the variables of `.env`, overridden by those of the environment."""
     from_file = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
     return from_file | dict(os.environ if environ is None else environ)
 
 
 def database_url() -> str:
-    """DATABASE_URL alone, for migrations, which need no secret. Raises SettingsError."""
+    """Return DATABASE_URL alone, for migrations, which need no secret. Raise SettingsError."""
     url = variables().get("DATABASE_URL") or DEFAULT_DATABASE_URL
     check_database_url(url)
     return url
 
 
 def write_first_secret() -> bool:
-    """Give a first run its own random SECRET_KEY in `.env`; False when there is one already."""
+    """Write a random SECRET_KEY into `.env`, and return True; return False where there is one, and in production."""
     known = variables()
     if known.get("SECRET_KEY") or known.get("ENVIRONMENT") == "production":
         return False
     with open(ENV_FILE, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        # The last line of a file that is there already may not end.
+        # The last line of an existing file may lack its end.
         file.write(("\n" if file.tell() else "") + f"SECRET_KEY={secrets.token_urlsafe(48)}\n")
     return True
 
 
 def check_secret(secret: str, algorithm: str, *, production: bool) -> None:
-    """Refuse a key that is too short for its algorithm, and in production one that looks like an example."""
+    """Raise SettingsError for a key that is too short for its algorithm, and in production for an example."""
     if len(secret.encode()) < (needed := KEY_BYTES[algorithm]):
         raise SettingsError(f"SECRET_KEY must have at least {needed} bytes for {algorithm}")
-    example = any(word in secret.lower() for word in EXAMPLE_WORDS) or len(set(secret)) < FEWEST_CHARACTERS
+    example = any(word in secret.lower() for word in EXAMPLE_WORDS) or len(set(secret)) < MIN_DISTINCT_CHARACTERS
     if production and example:
         raise SettingsError("SECRET_KEY looks like an example; production needs a random one")
 
 
 def check_origins(origins: tuple[str, ...], *, production: bool) -> None:
-    """Refuse what is no origin, and in production the wildcard."""
+    """Raise SettingsError for anything but origins, and in production for the wildcard."""
     if production and "*" in origins:
         raise SettingsError("CORS_ORIGINS must name its origins in production, not *")
     for origin in origins:
@@ -187,19 +187,19 @@ def check_origins(origins: tuple[str, ...], *, production: bool) -> None:
 
 
 def check_public_url(url: str) -> None:
-    """Refuse what names no host of the web, or more than a host and a path; empty, HOST and PORT tell."""
+    """Raise SettingsError unless the URL is empty, or http or https with a host and at most a path."""
     try:
         parts = urlsplit(url)
         site = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
-        whole = site and not parts.query and not parts.fragment
+        is_valid = site and not parts.query and not parts.fragment
     except ValueError:
-        whole = False
-    if url and not whole:
+        is_valid = False
+    if url and not is_valid:
         raise SettingsError("PUBLIC_URL must be http:// or https:// with a host, such as https://api.example.org/v1")
 
 
 def check_networks(networks: tuple[str, ...]) -> None:
-    """Refuse what is neither an address nor a network of them."""
+    """Raise SettingsError for anything but IP addresses and networks."""
     for network in networks:
         try:
             ip_network(network)
@@ -208,26 +208,26 @@ def check_networks(networks: tuple[str, ...]) -> None:
 
 
 def check_rate_limit_storage(url: str) -> None:
-    """Refuse what is no Redis or Valkey; empty, each process counts for itself."""
+    """Raise SettingsError unless the URL is empty, or that of a Redis or Valkey."""
     try:
         parts = urlsplit(url)
-        known = parts.scheme in {"redis", "rediss", "valkey", "valkeys"} and parts.hostname and parts.port != 0
+        is_valid = parts.scheme in {"redis", "rediss", "valkey", "valkeys"} and parts.hostname and parts.port != 0
     except ValueError:
-        known = False
-    if url and not known:
+        is_valid = False
+    if url and not is_valid:
         raise SettingsError(
             "RATE_LIMIT_STORAGE must be redis://host:6379/0 or valkey://..., with TLS rediss:// or valkeys://"
         )
 
 
 def check_collector(url: str) -> None:
-    """Refuse traces without a collector's address, or without the packages that send them."""
+    """Raise SettingsError unless the URL is a collector's, and the packages that send traces are installed."""
     try:
         parts = urlsplit(url)
-        known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        is_valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
-        known = False
-    if not known:
+        is_valid = False
+    if not is_valid:
         raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://collector:4318")
     if not is_installed("opentelemetry.exporter.otlp.proto.http"):
         raise SettingsError(
@@ -236,7 +236,7 @@ def check_collector(url: str) -> None:
 
 
 def is_installed(package: str) -> bool:
-    """Whether there is such a package, or one within a package."""
+    """Return whether a package, given by its dotted name, can be imported."""
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:
@@ -244,7 +244,7 @@ def is_installed(package: str) -> bool:
 
 
 def check_database_url(url: str) -> None:
-    """Refuse a database that is neither PostgreSQL nor an SQLite file."""
+    """Raise SettingsError unless the URL is that of a PostgreSQL database or an SQLite file."""
     scheme, _, rest = url.partition("://")
     sqlite = (
         scheme in {"sqlite", "sqlite+aiosqlite"} and rest.startswith("/") and rest.strip("/") not in {"", ":memory:"}
@@ -254,18 +254,18 @@ def check_database_url(url: str) -> None:
 
 
 def check_replicas(primary: str, urls: tuple[str, ...]) -> None:
-    """Refuse replicas of anything but PostgreSQL; the message doesn't repeat a URL, which may hold a password."""
+    """Raise SettingsError unless primary and replicas are PostgreSQL; its text has no URL, with its password."""
     if urls and not all(is_postgresql(url) for url in (primary, *urls)):
         raise SettingsError("DATABASE_REPLICA_URLS must be postgresql://user:password@host/name, as DATABASE_URL then")
 
 
 def is_postgresql(url: str) -> bool:
-    """Whether it is the address of a PostgreSQL database."""
+    """Return whether a text is the URL of a PostgreSQL database."""
     return url.partition("://")[0] in {"postgres", "postgresql", "postgresql+asyncpg"} and is_url(url)
 
 
 def is_url(text: str) -> bool:
-    """Whether SQLAlchemy can read it as the address of a database."""
+    """Return whether SQLAlchemy can read a text as the URL of a database."""
     try:
         make_url(text)
     except (ArgumentError, ValueError):
@@ -274,7 +274,11 @@ def is_url(text: str) -> bool:
 
 
 class SmtpServer(Struct, frozen=True):
-    """Where mail goes out; `tls` is from the start, `start_tls` later: True requires it, None takes what is offered."""
+    """The server that sends mail.
+
+    With `tls`, connections are encrypted from the start. With `start_tls`, they are upgraded: True requires it, None
+    does so where the server offers it, and False never does.
+    """
 
     host: str
     port: int
@@ -285,9 +289,10 @@ class SmtpServer(Struct, frozen=True):
 
 
 def smtp_server(url: str) -> SmtpServer:
-    """The server of SMTP_URL. Raises SettingsError, which doesn't repeat the URL: there may be a password in it.
+    """Return the server of SMTP_URL. Raise SettingsError, whose text doesn't have the URL, which may hold a password.
 
-    STARTTLS is required unless the server is on this machine, so that nobody between can keep things in the clear.
+    STARTTLS is required by default unless the server is on this machine: without that, an attacker on the network
+    could remove the server's offer, and read the mail.
     """
     try:
         parts = urlsplit(url)
@@ -296,8 +301,8 @@ def smtp_server(url: str) -> SmtpServer:
         start_tls = False if tls else None if is_loopback(host) else True
         if parts.query:
             start_tls = {"starttls=required": True, "starttls=auto": None, "starttls=never": False}[parts.query]
-        whole = parts.scheme in {"smtp", "smtps"} and host and parts.path in {"", "/"} and not parts.fragment
-        if whole and bool(username) == bool(password) and not (tls and parts.query):
+        is_valid = parts.scheme in {"smtp", "smtps"} and host and parts.path in {"", "/"} and not parts.fragment
+        if is_valid and bool(username) == bool(password) and not (tls and parts.query):
             return SmtpServer(host, parts.port or (465 if tls else 587), username, password, tls, start_tls)
     except (ValueError, KeyError):
         pass
@@ -308,7 +313,7 @@ def smtp_server(url: str) -> SmtpServer:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself."""
+    """Return whether a host name or address is this machine itself."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -316,7 +321,7 @@ def is_loopback(host: str) -> bool:
 
 
 def mailbox(text: str) -> Address:
-    """One address, with or without a name: `Name <user@host>` (RFC 5322). Raises SettingsError."""
+    """Return one mailbox, with or without a name: `Name <user@host>` (RFC 5322). Raise SettingsError."""
     addresses = getaddresses([text])
     if len(addresses) == 1 and text.isprintable():
         name, address = addresses[0]

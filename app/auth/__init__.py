@@ -1,1 +1,1 @@
-"""Credentials and sessions: logging in, tokens and the guard on the routes."""
+"""Authentication: logins, tokens, sessions, passwords, and the guard on the routes."""

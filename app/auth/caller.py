@@ -1,4 +1,4 @@
-"""The caller of a request: the user and the session that its token belongs to."""
+"""The caller of a request: the user and the session to which the request's token belongs."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from app.security.limits import Client
 
 
 class SignedIn(Struct, frozen=True):
-    """The user and the session of a request, as the guard's one query found them."""
+    """The user and the session of a request, as the guard's one query returns them."""
 
     id: int
     username: str
@@ -24,13 +24,13 @@ class SignedIn(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True):
-    """The user who changes something, in one of their sessions, and where they call from."""
+    """The user, session and client of a request that changes something."""
 
     id: int
     session_id: int
     client: Client
 
-    def log(self, event: str, **fields: int) -> None:
-        """Log a security event of the caller's; `fields` say what else it is about."""
-        who = {"user_id": self.id, "session_id": self.session_id}
-        security_event(event, address=self.client.address, **who, **fields)
+    def log_event(self, event: str, **fields: int) -> None:
+        """Log a security event of the caller's, with further `fields`."""
+        ids = {"user_id": self.id, "session_id": self.session_id}
+        security_event(event, address=self.client.address, **ids, **fields)

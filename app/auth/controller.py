@@ -1,4 +1,4 @@
-"""The OAuth2 endpoints, and the caller's sessions and password."""
+"""The routes of authentication: the OAuth2 endpoints, and the caller's sessions and password."""
 
 from functools import partial
 from typing import Any
@@ -42,17 +42,17 @@ MAX_FORM_BYTES = 16 * 1024
 
 
 class UnsupportedGrantType(OAuthError):
-    """The token endpoint knows no such grant."""
+    """The token endpoint doesn't support the grant type."""
 
     error = "unsupported_grant_type"
     detail = "The grant type is not supported"
 
 
 async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Return the parameters of a form (RFC 6749, section 3.2); an empty one counts as absent, none may come twice.
+    """Return the parameters of a form (RFC 6749, section 3.2). Raise UnsupportedMediaType and OAuthError.
 
-    Parsed here and not by the framework, which keeps the last forms in a cache, with their passwords, and replaces
-    bytes that aren't UTF-8. Raise UnsupportedMediaType and OAuthError.
+    An empty parameter counts as absent, and none may come twice. Litestar's own parser isn't used, since it keeps the
+    last forms in a cache, with their passwords, and replaces bytes that aren't UTF-8.
     """
     # Not reported: `parse_url_encoded_form_data` in litestar/_parsers.py.
     if request.content_type[0].lower() != "application/x-www-form-urlencoded":
@@ -71,14 +71,14 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
 
 
 def required(form: dict[str, str], name: str) -> str:
-    """Return a parameter that must be there. Raise OAuthError."""
+    """Return a required parameter. Raise OAuthError when it is absent."""
     if name not in form:
         raise OAuthError(f"{name} is required")
     return form[name]
 
 
 class OAuthController(Controller):
-    """The endpoints of an OAuth2 server, which ordinary client libraries speak to."""
+    """The endpoints of an OAuth2 server, for ordinary client libraries."""
 
     tags = ["Authentication"]
 
@@ -153,7 +153,7 @@ class CredentialController(Controller):
     ) -> None:
         """Sign out elsewhere, or here; the session's access tokens fail from now on."""
         await sessions.end(transaction, request.user.id, session_id)
-        after_commit(transaction, partial(caller(request).log, "session_ended", ended_id=session_id))
+        after_commit(transaction, partial(caller(request).log_event, "session_ended", ended_id=session_id))
 
     @delete("/users/me/sessions", summary="End all other sessions")
     async def end_other_sessions(
@@ -161,7 +161,7 @@ class CredentialController(Controller):
     ) -> None:
         """Sign out everywhere but here."""
         count = await sessions.end_others(transaction, request.user.id, request.user.session_id)
-        after_commit(transaction, partial(caller(request).log, "other_sessions_ended", count=count))
+        after_commit(transaction, partial(caller(request).log_event, "other_sessions_ended", count=count))
 
     @put(
         "/users/me/password",

@@ -1,10 +1,10 @@
-"""Checking and changing a password, and setting a new one after it was forgotten."""
+"""The rules of passwords: they are checked, changed, and reset by a mailed token."""
 
 from datetime import timedelta
 from functools import partial
 
 from app.auth.caller import Caller
-from app.auth.repository import CredentialRepository, Credentials, SessionRepository
+from app.auth.repository import CredentialRepository, SessionRepository, StoredCredentials
 from app.database.sessions import Transaction, after_commit, retry_on_deadlock
 from app.errors import BadRequest, Forbidden, NotFound
 from app.jobs.queue import JobQueue
@@ -33,18 +33,18 @@ class WrongPassword(Forbidden):
 
 
 class InvalidResetToken(BadRequest):
-    """The token is forged, used or too old, or password or address have been changed since it was mailed."""
+    """The token is forged, used or expired, or the password or address has changed since it was mailed."""
 
     detail = "The token is invalid, expired or used"
 
 
-def reset_state(user: Credentials) -> str:
-    """Return what a reset token is bound to: the password that it replaces, and the address that it was mailed to."""
+def reset_state(user: StoredCredentials) -> str:
+    """Return the state to which a reset token is bound: the present password, and the address to which it is mailed."""
     return fingerprint(f"{user.hashed_password} {user.email_key}")
 
 
 class CredentialService:
-    """Checks and sets passwords; it opens its own transactions, since no hash may be computed inside one."""
+    """The service that checks and sets passwords; it opens its own transactions, since none may span a hash."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class CredentialService:
         self.policy.check(password, username=username, email=email, pointer="/password")
         return await self.passwords.hash(password)
 
-    async def check_password(self, caller: Caller, password: str) -> Credentials:
-        """Return the caller's credentials, when the password is right.
+    async def check_password(self, caller: Caller, password: str) -> StoredCredentials:
+        """Return the caller's credentials if the password is right.
 
         Raise WrongPassword, which counts as a failed login, TooManyRequests and UserNotFound.
         """
@@ -79,8 +79,8 @@ class CredentialService:
         if user is None:
             raise UserNotFound
         verify = partial(self.passwords.verify, user.hashed_password, password)
-        if not await self.limits.guess(verify, account=str(user.id), network=caller.client.network):
-            caller.log("password_refused")
+        if not await self.limits.verify_within_limits(verify, account=str(user.id), network=caller.client.network):
+            caller.log_event("password_refused")
             raise WrongPassword
         return user
 
@@ -91,13 +91,13 @@ class CredentialService:
         """
         user = await self.check_password(caller, current)
         if not await self._set(user, new, keep_session=caller.session_id):
-            raise WrongPassword  # somebody else has just changed it
-        caller.log("password_changed")
+            raise WrongPassword  # Another request has just changed it.
+        caller.log_event("password_changed")
 
     async def request_reset(self, transaction: Transaction, address: str, client: Client) -> None:
-        """Have a token mailed to the account with that address, if there is one.
+        """Enqueue a mail with a token to the account with that address, if there is one.
 
-        Raise InvalidFields for what is no address, and TooManyRequests.
+        Raise InvalidFields for anything but an e-mail address, and TooManyRequests.
         """
         email = normalise_email(address)
         await self.limits.hit(PASSWORD_RESETS_PER_NETWORK, client.network)
@@ -115,7 +115,7 @@ class CredentialService:
         security_event("password_reset", user_id=user_id, address=client.address)
 
     async def _reset(self, token: str, new: str) -> int:
-        """Set the password of the user whom the token is for, and return the user's id."""
+        """Set the password of the user for whom the token was issued, and return the user's id."""
         try:
             claims = self.tokens.read(RESET, token)
         except InvalidTokenError:
@@ -127,13 +127,13 @@ class CredentialService:
             raise InvalidResetToken
         return user.id
 
-    async def _set(self, user: Credentials, new: str, *, keep_session: int) -> bool:
-        """Replace the password that the user has there, and end the sessions; False when it was changed meanwhile."""
+    async def _set(self, user: StoredCredentials, new: str, *, keep_session: int) -> bool:
+        """Replace the password, and end all sessions but one; return False when the password was changed meanwhile."""
         self.policy.check(new, username=user.username, email=user.email, pointer="/new_password")
         return await self._store(user, await self.passwords.hash(new), keep_session=keep_session)
 
     @retry_on_deadlock
-    async def _store(self, user: Credentials, hashed: str, *, keep_session: int) -> bool:
+    async def _store(self, user: StoredCredentials, hashed: str, *, keep_session: int) -> bool:
         async with self.database.transaction() as transaction:
             if not await self.credentials.replace_hash(user.id, user.hashed_password, hashed, transaction):
                 return False

@@ -1,4 +1,4 @@
-"""Signing in: what the application takes from this folder."""
+"""The feature of authentication: the guard, and its routes, services and jobs."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ from app.settings import Settings
 
 
 def feature(parts: Parts) -> Feature:
-    """Return the guard, the tokens' endpoints, and the caller's sessions and password."""
+    """Return the guard, the OAuth2 endpoints, and the routes of the caller's sessions and password."""
     credentials, sessions = CredentialRepository(parts.database), SessionRepository(parts.database)
     return Feature(
         routes=[OAuthController, CredentialController],
@@ -62,7 +62,7 @@ def create_credential_service(parts: Parts) -> CredentialService:
 
 
 def lifetimes(settings: Settings) -> Lifetimes:
-    """Return how long tokens and sessions last, as set."""
+    """Return the lifetimes of tokens and sessions that are set."""
     return Lifetimes(
         access=timedelta(minutes=settings.access_token_expire_minutes),
         idle=timedelta(days=settings.refresh_token_idle_days),

@@ -1,4 +1,4 @@
-"""The guard on every route that isn't public: Litestar's JWT OAuth2 guard, with its holes closed."""
+"""The guard of every route that isn't public: Litestar's for OAuth2 and JWT, with stricter checks."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class NotAuthenticated(Unauthorized):
-    """No bearer token came: nothing at all, or another scheme (RFC 6750, section 3.1)."""
+    """The request has no bearer token: no credentials, or those of another scheme (RFC 6750, section 3.1)."""
 
     detail = "Not authenticated"
 
@@ -36,7 +36,7 @@ class NotAuthenticated(Unauthorized):
 
 
 class InvalidCredentials(Unauthorized):
-    """A bearer token came that is malformed, forged, expired or revoked."""
+    """The request has a bearer token that is malformed, forged, expired or revoked (RFC 6750, section 3.1)."""
 
     detail = "Could not validate credentials"
 
@@ -46,16 +46,16 @@ class InvalidCredentials(Unauthorized):
 
 
 def caller(request: SignedInRequest) -> Caller:
-    """Return who makes the request, for what services check and log."""
+    """Return the caller of a request, for services that check and log it."""
     return Caller(request.user.id, request.user.session_id, calling_client(request))
 
 
 class Guard(JWTCookieAuthenticationMiddleware):
-    """Takes a bearer token from the Authorization header and nothing else: no other scheme and no cookie."""
+    """The guard, which takes a bearer token from the Authorization header, and no other scheme and no cookie."""
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        """Find who makes the request. Raise NotAuthenticated, InvalidCredentials and SuperuserOnly."""
-        # Litestar's own takes a token after any scheme, or in a cookie, and sends no challenge. Not reported:
+        """Return the user and the claims of a request. Raise NotAuthenticated, InvalidCredentials and SuperuserOnly."""
+        # Litestar's own guard takes a token after any scheme, or in a cookie, and sends no challenge. Not reported:
         # `authenticate_request` in litestar/security/jwt/middleware.py.
         tokens: Tokens = connection.app.state.tokens
         try:
@@ -82,17 +82,17 @@ def bearer_token(authorization: Sequence[str]) -> str:
 
 
 async def signed_in(claims: Claims, connection: ASGIConnection[Any, Any, Any, Any]) -> SignedIn | None:
-    """Return the user of a token, when its session has not ended and the user is active."""
+    """Return the user of a token; None when its session has ended, or the user is gone or disabled."""
     sessions: SessionRepository = connection.app.state.sessions
     moment = now()
     user = await sessions.signed_in(claims.sid, claims.user_id, moment)
     if user and user.last_used_at <= moment - MINUTE:
-        await note_use(sessions, user, moment)
+        await record_use(sessions, user, moment)
     return user
 
 
-async def note_use(sessions: SessionRepository, user: SignedIn, moment: datetime) -> None:
-    """Note that the session is in use, at most once a minute; a request never fails for it."""
+async def record_use(sessions: SessionRepository, user: SignedIn, moment: datetime) -> None:
+    """Record that a session is in use, at most once a minute; log an error, and don't let the request fail."""
     try:
         await sessions.touch_session(user.session_id, user.id, moment, before=moment - MINUTE)
     except (SQLAlchemyError, OSError) as error:
@@ -100,11 +100,11 @@ async def note_use(sessions: SessionRepository, user: SignedIn, moment: datetime
 
 
 def create_guard(sessions: SessionRepository, secret: str, algorithm: str) -> OnAppInitHandler:
-    """Return what puts the guard before an application's routes, and its security scheme into the document."""
+    """Return the handler that adds the guard to an application, and its security scheme to the OpenAPI document."""
     guard = OAuth2PasswordBearerAuth[SignedIn, Any](
         token_secret=secret,
-        token_url="token",  # noqa: S106 - an address, relative to the document
-        oauth_scopes={},  # OpenAPI wants them named, if there are none
+        token_url="token",  # noqa: S106 - a URL, relative to the document
+        oauth_scopes={},  # OpenAPI requires `scopes`, even if there are none.
         retrieve_user_handler=signed_in,
         authentication_middleware_class=Guard,
         algorithm=algorithm,

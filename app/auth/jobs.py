@@ -1,10 +1,10 @@
-"""The mails about passwords, sent after the request that caused them."""
+"""The jobs that mail users about their passwords, after the requests that caused the mails."""
 
 from app.auth.credentials import CHANGED_MAIL, RESET_LIFETIME, RESET_MAIL, reset_state
 from app.auth.repository import CredentialRepository
 from app.jobs.mail import MailSender
 from app.jobs.models import Payload
-from app.jobs.worker import Handler
+from app.jobs.worker import JobHandler
 from app.security.tokens import RESET, Tokens
 
 RESET_TEXT = """\
@@ -26,7 +26,7 @@ If it wasn't you, ask for a new password at once.
 
 
 class CredentialMails:
-    """Sends the mails about passwords. A job holds ids; its token is made when its mail is, and is stored nowhere."""
+    """The mails about passwords. A job's payload has no token: that is made when the mail is, and stored nowhere."""
 
     def __init__(self, credentials: CredentialRepository, mail: MailSender, tokens: Tokens) -> None:
         self.credentials = credentials
@@ -34,19 +34,19 @@ class CredentialMails:
         self.tokens = tokens
 
     @property
-    def handlers(self) -> dict[str, Handler]:
-        """What does each kind of job."""
+    def handlers(self) -> dict[str, JobHandler]:
+        """The handler of each kind of job."""
         return {RESET_MAIL: self.reset_password, CHANGED_MAIL: self.password_changed}
 
     async def reset_password(self, payload: Payload) -> None:
-        """Mail a token to the active account with that address; where there is none, send nothing and tell nobody."""
+        """Mail a token to the active account with that address; when there is none, do nothing."""
         user = await self.credentials.by_name(str(payload["email"]))
         if user and user.is_active:
             token = self.tokens.issue(RESET, user.id, RESET_LIFETIME, state=reset_state(user))
             await self.mail.send(user.email, "Set a new password", RESET_TEXT, username=user.username, token=token)
 
     async def password_changed(self, payload: Payload) -> None:
-        """Tell the owner that the password was changed."""
+        """Mail the owner that the password was changed."""
         user = await self.credentials.by_id(int(payload["user_id"]))
         if user:
             await self.mail.send(user.email, "Your password was changed", CHANGED_TEXT, username=user.username)

@@ -1,4 +1,4 @@
-"""When a session last wrote, for those who read from replicas: it then reads from the primary for a while."""
+"""The time of a session's last write, after which the session reads from the primary, and not from a replica."""
 
 from datetime import datetime, timedelta
 
@@ -12,17 +12,19 @@ from app.auth.repository import SessionRepository
 from app.database.models import now
 
 READING = {"GET", "HEAD", "OPTIONS"}
-OLDEST = timedelta(seconds=1)
-"""How much older than a write its note may be: a session that writes all the time is noted once a second."""
+MAX_AGE = timedelta(seconds=1)
+"""The most by which the recorded time may be older than the write: a session that always writes is recorded once a
+second."""
 
 log = structlog.get_logger()
 
 
 class LastWrite:
-    """Notes when a session last wrote, for each request that may write; it stands behind the guard.
+    """The middleware that records the time of a session's last write, for each request that may write.
 
-    The note is committed before the work begins, so that no process can die between the two, and again before the
-    answer starts, when the work took so long that its commit may have come later than OLDEST after the note.
+    It stands behind the guard. The time is committed before the handler runs, so that no process can die between the
+    two. It is recorded again before the answer starts, when the handler may have committed later than MAX_AGE after the
+    recorded time.
     """
 
     def __init__(self, app: ASGIApp, sessions: SessionRepository) -> None:
@@ -30,28 +32,28 @@ class LastWrite:
         self.sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request. Raise what the database does, before anything is written."""
+        """Serve one request. Raise the database's errors before the handler runs, but not after it."""
         user: SignedIn | None = scope.get("user")
         if user is None or scope["type"] == ScopeType.WEBSOCKET or scope["method"] in READING:
             await self.app(scope, receive, send)
             return
-        wrote_at = await self.note_write(user, user.wrote_at)
+        wrote_at = await self.record_write(user, user.wrote_at)
 
-        async def send_noted(message: Message) -> None:
+        async def send_after_write(message: Message) -> None:
             if message["type"] == "http.response.start":
                 try:
-                    await self.note_write(user, wrote_at)
+                    await self.record_write(user, wrote_at)
                 except (SQLAlchemyError, OSError) as error:
-                    # The work is done, and an error would have the client do it again.
+                    # The handler has committed, and after an error the client would send the request again.
                     log.warning("write not noted", cause=type(error).__name__)
             await send(message)
 
-        await self.app(scope, receive, send_noted)
+        await self.app(scope, receive, send_after_write)
 
-    async def note_write(self, user: SignedIn, wrote_at: datetime | None) -> datetime:
-        """Note that the session writes now, unless that was done lately; return the time of the note."""
+    async def record_write(self, user: SignedIn, wrote_at: datetime | None) -> datetime:
+        """Record that a session writes now, unless the recorded time is younger than MAX_AGE; return that time."""
         moment = now()
-        if wrote_at is not None and moment - wrote_at < OLDEST:
+        if wrote_at is not None and moment - wrote_at < MAX_AGE:
             return wrote_at
         await self.sessions.set_last_write(user.session_id, user.id, moment)
         return moment

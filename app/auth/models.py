@@ -1,4 +1,4 @@
-"""The table of sessions: one row for each time that somebody signed in."""
+"""The table of sessions, which has one row for each login."""
 
 from datetime import datetime
 
@@ -9,10 +9,10 @@ from app.database.models import Base, BigInt, now
 
 
 class LoginSession(Base):
-    """What the `sid` of a token names; without its row a token is worth nothing.
+    """A session, which the `sid` claim of its tokens names; without the row they no longer work.
 
-    No token is stored: a refresh token carries the generation that it belongs to, and refreshing moves the row on to
-    the next one.
+    No token is stored. A refresh token has the generation of the session at which it was issued, and each refresh
+    increments the row's generation.
     """
 
     __tablename__ = "sessions"
@@ -27,6 +27,6 @@ class LoginSession(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime] = mapped_column(default=now)
     refreshed_at: Mapped[datetime] = mapped_column(default=now)
-    # With replicas alone, give or take a second; a new session counts as one that has just written.
+    # Kept only with replicas, and up to a second too old. A new session counts as one that has just written.
     wrote_at: Mapped[datetime | None] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column(index=True)

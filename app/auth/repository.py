@@ -1,4 +1,4 @@
-"""The statements on sessions, and on what signing in needs of users."""
+"""The statements on sessions, and on the credentials of users."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,8 +15,8 @@ from app.database.sessions import Transaction
 from app.users.models import User, name_key
 
 
-class Credentials(Struct, frozen=True):
-    """What signing in, and changing how, needs of a user."""
+class StoredCredentials(Struct, frozen=True):
+    """The credentials of a user, as they are stored."""
 
     id: int
     username: str
@@ -39,26 +39,27 @@ REPLACE_HASH = (
 
 
 class CredentialRepository(Repository[User]):
-    """The rows of `users`, as signing in sees them."""
+    """The credentials in the rows of `users`."""
 
     model_type = User
 
-    async def by_id(self, user_id: int) -> Credentials | None:
-        """Return a user's credentials."""
-        return first(await self.rows(BY_ID, {"id": user_id}))
+    async def by_id(self, user_id: int) -> StoredCredentials | None:
+        """Return a user's credentials; None when there is no such user."""
+        return credentials_of(await self.rows(BY_ID, {"id": user_id}))
 
-    async def by_name(self, name: str) -> Credentials | None:
-        """Return the credentials with that username or e-mail address, in any case; no username has an @."""
-        return first(await self.rows(BY_EMAIL if "@" in name else BY_USERNAME, {"key": name_key(name)}))
+    async def by_name(self, name: str) -> StoredCredentials | None:
+        """Return the credentials of a username or e-mail address, in any case; None when there is none."""
+        # No username has an @.
+        return credentials_of(await self.rows(BY_EMAIL if "@" in name else BY_USERNAME, {"key": name_key(name)}))
 
     async def replace_hash(self, user_id: int, old: str, new: str, transaction: Transaction | None = None) -> bool:
-        """Replace that very hash; of two who do so at once, one finds it there still, and the other gets False."""
+        """Replace a hash if it is still the `old` one; of two calls at once, one succeeds, the other returns False."""
         return bool(await self.rows(REPLACE_HASH, {"user": user_id, "old": old, "new": new}, transaction))
 
     async def lock_active(self, transaction: Transaction, user_id: int, hashed_password: str | None) -> bool:
-        """Lock an active user against logins and new passwords; False when the user isn't there, or has another hash.
+        """Lock an active user against logins and new passwords until the transaction ends.
 
-        With None, any hash will do.
+        Return False when there is none, or when the user has another hash; None stands for any hash.
         """
         owner = select(User.id).where(User.id == user_id, User.is_active).with_for_update(key_share=True)
         if hashed_password is not None:
@@ -66,9 +67,9 @@ class CredentialRepository(Repository[User]):
         return (await transaction.execute(owner)).first() is not None
 
 
-def first(rows: Rows) -> Credentials | None:
-    """Return the credentials in the first row, if there is one."""
-    return Credentials(*rows[0]) if rows else None
+def credentials_of(rows: Rows) -> StoredCredentials | None:
+    """Return the credentials in the first row; None when there is no row."""
+    return StoredCredentials(*rows[0]) if rows else None
 
 
 class LiveSession(Struct, frozen=True):
@@ -104,17 +105,17 @@ SIGNED_IN = (
         User.is_active,
     )
 )
-THIS = (LoginSession.id == bindparam("session_id")) & (LoginSession.user_id == bindparam("owner"))
+OWN_SESSION = (LoginSession.id == bindparam("session_id")) & (LoginSession.user_id == bindparam("owner"))
 TOUCH = (
     update(LoginSession)
-    .where(THIS, LoginSession.last_used_at <= bindparam("before"))
+    .where(OWN_SESSION, LoginSession.last_used_at <= bindparam("before"))
     .values(last_used_at=bindparam("now"))
     .returning(LoginSession.id)
 )
-# Never an earlier time, which a slower request may bring.
+# A slower request may bring an earlier time, which must not replace a later one.
 SET_LAST_WRITE = (
     update(LoginSession)
-    .where(THIS, LoginSession.wrote_at.is_(None) | (LoginSession.wrote_at < bindparam("now")))
+    .where(OWN_SESSION, LoginSession.wrote_at.is_(None) | (LoginSession.wrote_at < bindparam("now")))
     .values(wrote_at=bindparam("now"))
     .returning(LoginSession.id)
 )
@@ -131,34 +132,34 @@ class SessionRepository(Repository[LoginSession]):
     model_type = LoginSession
 
     async def signed_in(self, session_id: int, user_id: int, moment: datetime) -> SignedIn | None:
-        """Return a session and its user, when the session has not ended by then and the user is active."""
+        """Return a session and its user; None when the session has ended by then, or the user isn't active."""
         rows = await self.rows(SIGNED_IN, {"session_id": session_id, "user_id": user_id, "now": moment})
         return SignedIn(*rows[0]) if rows else None
 
     async def touch_session(self, session_id: int, user_id: int, moment: datetime, before: datetime) -> None:
-        """Note that a session is in use now, unless that was noted after `before`."""
+        """Record that a session is in use at a moment, unless its recorded use is later than `before`."""
         await self.rows(TOUCH, {"session_id": session_id, "owner": user_id, "now": moment, "before": before})
 
     async def set_last_write(self, session_id: int, user_id: int, moment: datetime) -> None:
-        """Note when a session last wrote."""
+        """Record that a session writes at a moment, unless a later write is recorded."""
         await self.rows(SET_LAST_WRITE, {"session_id": session_id, "owner": user_id, "now": moment})
 
     async def of_user(self, user_id: int) -> list[LiveSession]:
         """Return a user's sessions that have not ended, the latest used first."""
         return [LiveSession(*row) for row in await self.rows(LIST, {"owner": user_id, "now": now()})]
 
-    async def open(self, transaction: Transaction, columns: dict[str, object], *, most: int) -> None:
-        """Add a session; of a user's sessions the oldest go when there are more than `most`."""
+    async def open(self, transaction: Transaction, columns: dict[str, object], *, max_sessions: int) -> None:
+        """Add a session, and end the user's oldest ones when there are more than `max_sessions`."""
         await transaction.execute(insert(LoginSession).values(**columns))
         newest = select(LoginSession.id).where(LoginSession.user_id == columns["user_id"])
-        kept = newest.order_by(LoginSession.created_at.desc(), LoginSession.id).limit(most)
+        kept = newest.order_by(LoginSession.created_at.desc(), LoginSession.id).limit(max_sessions)
         surplus = (LoginSession.user_id == columns["user_id"]) & LoginSession.id.not_in(kept)
         await transaction.execute(delete(LoginSession).where(surplus))
 
     async def created_at(
         self, transaction: Transaction, session_id: int, user_id: int, generation: int
     ) -> datetime | None:
-        """Return when a live session began that is at this generation; None when there is none."""
+        """Return the time at which a live session of this generation began; None when there is none."""
         current = live_session(session_id, user_id) & (LoginSession.generation == generation)
         return await transaction.scalar(select(LoginSession.created_at).where(current))
 
@@ -172,7 +173,7 @@ class SessionRepository(Repository[LoginSession]):
         moment: datetime,
         expires_at: datetime,
     ) -> bool:
-        """Move a session on to the next generation: of many at once, one finds it there still."""
+        """Increment the generation of a live session; of many calls at once, one succeeds, the others return False."""
         current = live_session(session_id, user_id) & (LoginSession.generation == generation)
         moved = await transaction.execute(
             update(LoginSession)
@@ -185,34 +186,34 @@ class SessionRepository(Repository[LoginSession]):
     async def recently_rotated(
         self, transaction: Transaction, session_id: int, user_id: int, generation: int, since: datetime
     ) -> datetime | None:
-        """Return when a live session ends that has left this generation after `since`; None when there is none."""
+        """Return the end of a live session whose generation was incremented from this one after `since`, or None."""
         recent = (LoginSession.generation == generation + 1) & (LoginSession.refreshed_at > since)
         found = select(LoginSession.expires_at).where(live_session(session_id, user_id) & recent)
         return await transaction.scalar(found)
 
     async def end_live(self, transaction: Transaction, session_id: int, user_id: int) -> bool:
-        """End a session that has not ended; False when it has."""
+        """End a live session; return False when it has ended already."""
         return bool(await self._end(transaction, live_session(session_id, user_id)))
 
     async def end(self, transaction: Transaction, session_id: int, user_id: int) -> bool:
-        """End a user's session, also one that has expired; False when there is none."""
-        which = (LoginSession.id == session_id) & (LoginSession.user_id == user_id)
-        return bool(await self._end(transaction, which))
+        """End a user's session, even if it has expired; return False when there is none."""
+        condition = (LoginSession.id == session_id) & (LoginSession.user_id == user_id)
+        return bool(await self._end(transaction, condition))
 
     async def end_all(self, transaction: Transaction, user_id: int, *, but: int = 0) -> int:
-        """End every session of a user but one; return how many there were. No session has the id 0."""
+        """End every session of a user but one, and return their number; no session has the id 0."""
         return len(await self._end(transaction, (LoginSession.user_id == user_id) & (LoginSession.id != but)))
 
-    async def _end(self, transaction: Transaction, which: ColumnElement[bool]) -> Sequence[object]:
-        return (await transaction.execute(delete(LoginSession).where(which).returning(LoginSession.id))).all()
+    async def _end(self, transaction: Transaction, condition: ColumnElement[bool]) -> Sequence[object]:
+        return (await transaction.execute(delete(LoginSession).where(condition).returning(LoginSession.id))).all()
 
     async def purge(self) -> int:
-        """Delete the sessions that have ended by themselves; return how many there were."""
+        """Delete the sessions that have expired, and return their number."""
         async with self.database.transaction() as transaction:
             return len(await self._end(transaction, LoginSession.expires_at <= now()))
 
 
 def live_session(session_id: int, user_id: int) -> ColumnElement[bool]:
-    """Return the condition that a row is this user's session, has not ended, and the user is active."""
+    """Return the condition of a live session: it is this user's, has not ended, and the user is active."""
     active = select(User.id).where(User.id == user_id, User.is_active).scalar_subquery()
     return (LoginSession.id == session_id) & (LoginSession.user_id == active) & (LoginSession.expires_at > now())

@@ -36,7 +36,7 @@ MailedToken = Annotated[
         examples=["eyJhbGciOiJIUzI1NiIs..."],
     ),
 ]
-Address = Annotated[
+EmailAddress = Annotated[
     str,
     Meta(
         min_length=6,
@@ -48,22 +48,22 @@ Address = Annotated[
 
 
 FormText = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
-# What a form has that its operation doesn't know, of whatever name, and how much of it all.
+# The parameters of a form that its operation doesn't know, and the most parameters of a form.
 OTHER_PARAMETERS: dict[str, Any] = {
     "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$"},
     "maxProperties": MAX_PARAMETERS,
 }
-GIVEN = {"minLength": 1}
+NOT_EMPTY = {"minLength": 1}
 
 
 class TokenRequest(Struct):
     """The form of the token endpoint (RFC 6749, sections 4.3.2 and 6); what it doesn't know it ignores."""
 
-    # Which parameters belong to which grant; an empty one counts as absent.
+    # The parameters of each grant; an empty one counts as absent.
     more_json_schema: ClassVar[dict[str, Any]] = OTHER_PARAMETERS | {
         "if": {"properties": {"grant_type": {"const": "refresh_token"}}, "required": ["grant_type"]},
-        "then": {"properties": {"refresh_token": GIVEN}, "required": ["refresh_token"]},
-        "else": {"properties": {"username": GIVEN, "password": GIVEN}, "required": ["username", "password"]},
+        "then": {"properties": {"refresh_token": NOT_EMPTY}, "required": ["refresh_token"]},
+        "else": {"properties": {"username": NOT_EMPTY, "password": NOT_EMPTY}, "required": ["username", "password"]},
     }
 
     grant_type: Literal["password", "refresh_token"] = "password"
@@ -158,7 +158,7 @@ class PasswordChange(Struct, forbid_unknown_fields=True):
 class PasswordResetRequest(Struct, forbid_unknown_fields=True):
     """Whose password was forgotten."""
 
-    email: Address
+    email: EmailAddress
 
 
 class PasswordReset(Struct, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Signing in, staying signed in and signing out: passwords in, tokens out."""
+"""The rules of sessions: logins, refresh tokens and their rotation, and logouts."""
 
 import secrets
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from app.auth.repository import CredentialRepository, Credentials, SessionRepository
+from app.auth.repository import CredentialRepository, SessionRepository, StoredCredentials
 from app.auth.schemas import Token
 from app.database.models import now
 from app.database.sessions import Transaction, retry_on_deadlock
@@ -18,15 +18,15 @@ from app.security.passwords import Passwords
 from app.security.tokens import ACCESS, REFRESH, Claims, InvalidTokenError, Tokens
 from app.users.models import name_key
 
-# Also below the 2^53 that a JavaScript client can hold.
-SESSION_IDS = 2**53 - 1
+# The largest integer that JavaScript clients can hold exactly.
+MAX_SESSION_ID = 2**53 - 1
 MAX_SESSIONS = 100
-# A client that lost the answer to a refresh asks again within this time, and is no thief.
+# A client that didn't get the answer to a refresh repeats it within this time. Later, the token may have been stolen.
 RETRY_WITHIN = timedelta(seconds=10)
 
 
 class WrongCredentials(OAuthError):
-    """The name is unknown, the password wrong, or the user disabled: which of them, nobody is told."""
+    """The name is unknown, the password wrong, or the user disabled; the client isn't told which."""
 
     status = 401
     error = "invalid_grant"
@@ -44,25 +44,25 @@ class InvalidRefreshToken(OAuthError):
 
 
 class Lifetimes(Struct, frozen=True):
-    """How long tokens and sessions last."""
+    """The lifetimes of tokens and sessions."""
 
     access: timedelta
-    """Of an access token."""
+    """The lifetime of an access token."""
     idle: timedelta
-    """Of a session that nobody refreshes."""
+    """The time after which a session ends that isn't refreshed."""
     absolute: timedelta
-    """Of any session."""
+    """The time after which any session ends."""
 
 
 class LoginObserver(Protocol):
-    """Whoever counts logins, metrics say."""
+    """An observer that counts logins, such as the metrics."""
 
     def __call__(self, outcome: str, /) -> None:
         """Count a login: `success`, `failure` or `limited`."""
 
 
 class AuthService:
-    """Opens, renews and ends sessions; it opens its own transactions, since no hash may be computed inside one."""
+    """The service that opens, refreshes and ends sessions; its transactions are its own, since none may span a hash."""
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class AuthService:
         self.observers = observers
 
     async def login(self, name: str, password: str, client: Client) -> Token:
-        """Open a session for whoever knows the password.
+        """Open a session by a username or e-mail address and the password, and return its tokens.
 
-        Raise WrongCredentials, after one hash in any case, and TooManyRequests.
+        Raise WrongCredentials, which takes one hash for unknown names too, and TooManyRequests.
         """
         account = await self.credentials.by_name(name)
 
@@ -94,41 +94,40 @@ class AuthService:
             matches = await self.passwords.verify(account.hashed_password if account else None, password)
             return matches and account is not None and account.is_active
 
-        # By name and by address, guesses at one account are counted together.
-        counted = str(account.id) if account else name_key(name)
+        # Logins to one account count together, whether by its username or its e-mail address.
+        account_key = str(account.id) if account else name_key(name)
         try:
-            matches = await self.limits.guess(verify, account=counted, network=client.network)
+            matches = await self.limits.verify_within_limits(verify, account=account_key, network=client.network)
         except TooManyRequests:
             self.observe("limited")
             security_event("login_limited", user_id=account.id if account else None, address=client.address)
             raise
         self.observe("success" if matches else "failure")
         if not matches or account is None:
-            raise refused(account.id if account else None, client)
+            raise refuse_login(account.id if account else None, client)
         hashed = account.hashed_password
         if self.passwords.is_outdated(hashed):
             hashed = await self.rehash(account, password)
         return await self.open_session(account.id, client, hashed_password=hashed)
 
     def observe(self, outcome: str) -> None:
-        """Tell the observers how a login went."""
+        """Tell the observers the outcome of a login."""
         for observer in self.observers:
             observer(outcome)
 
-    async def rehash(self, account: Credentials, password: str) -> str:
-        """Store the password's hash with today's parameters, unless the password has been changed meanwhile."""
+    async def rehash(self, account: StoredCredentials, password: str) -> str:
+        """Return the password's hash with the present parameters; store it unless the password has changed."""
         hashed = await self.passwords.hash(password)
         await self.credentials.replace_hash(account.id, account.hashed_password, hashed)
         return hashed
 
     @retry_on_deadlock
     async def open_session(self, user_id: int, client: Client, *, hashed_password: str | None = None) -> Token:
-        """Open a session and return its tokens; the oldest session goes when there are too many.
+        """Open a session and return its tokens; end the oldest session when there are more than MAX_SESSIONS.
 
-        Raise WrongCredentials when the user is gone or disabled by now, or has another password than the one with that
-        hash.
+        Raise WrongCredentials when the user has been deleted or disabled, or no longer has `hashed_password`.
         """
-        session_id = secrets.randbelow(SESSION_IDS) + 1
+        session_id = secrets.randbelow(MAX_SESSION_ID) + 1
         moment = now()
         expires_at = self.expiry(moment, moment)
         columns: dict[str, object] = {
@@ -142,32 +141,32 @@ class AuthService:
             "expires_at": expires_at,
         }
         async with self.database.transaction() as transaction:
-            # Logins of one user come one after the other, so that each sees the sessions that the others have opened;
-            # and none outlives a new password, which ends the sessions that it finds.
+            # The lock makes the logins of one user take turns, so that each sees the sessions that the others have
+            # opened. It also keeps a login from adding a session while a new password ends all sessions.
             if not await self.credentials.lock_active(transaction, user_id, hashed_password):
-                raise refused(user_id, client)
-            await self.sessions.open(transaction, columns, most=MAX_SESSIONS)
+                raise refuse_login(user_id, client)
+            await self.sessions.open(transaction, columns, max_sessions=MAX_SESSIONS)
         security_event("login", user_id=user_id, session_id=session_id, address=client.address)
         return self.issue_tokens(user_id, session_id, 0, expires_at)
 
     def expiry(self, created_at: datetime, refreshed_at: datetime) -> datetime:
-        """Return when a session ends by itself: unused for too long, or too old."""
+        """Return the time at which a session expires: after the idle or the absolute lifetime, whichever is earlier."""
         return min(refreshed_at + self.lifetimes.idle, created_at + self.lifetimes.absolute)
 
     def issue_tokens(self, user_id: int, session_id: int, generation: int, expires_at: datetime) -> Token:
-        """Return an access token, and the refresh token of one generation of a session."""
-        rest = expires_at - now()
-        access = min(self.lifetimes.access, rest)
+        """Return an access token, and the refresh token of a generation; neither outlives the session."""
+        remaining = expires_at - now()
+        access = min(self.lifetimes.access, remaining)
         return Token(
             access_token=self.tokens.issue(ACCESS, user_id, access, sid=session_id),
             token_type="bearer",  # noqa: S106 - the type, not a token
             expires_in=int(access.total_seconds()),
-            refresh_token=self.tokens.issue(REFRESH, user_id, rest, sid=session_id, gen=generation),
+            refresh_token=self.tokens.issue(REFRESH, user_id, remaining, sid=session_id, gen=generation),
         )
 
     @retry_on_deadlock
     async def refresh(self, refresh_token: str, client: Client) -> Token:
-        """Return the next pair of tokens. Raise InvalidRefreshToken; a token that was spent before ends its session."""
+        """Return the next pair of tokens. Raise InvalidRefreshToken; a token that was used before ends its session."""
         try:
             claims = self.tokens.read(REFRESH, refresh_token)
         except InvalidTokenError:
@@ -175,7 +174,7 @@ class AuthService:
         async with self.database.transaction() as transaction:
             token = await self.rotate(transaction, claims) or await self.repeat(transaction, claims)
             ended = token is None and await self.sessions.end_live(transaction, claims.sid, claims.user_id)
-        # The ending is committed by now, although the answer is an error.
+        # The end of the session is committed here, although the answer is an error.
         if token is None:
             event = "refresh_token_reused" if ended else "refresh_failed"
             security_event(event, user_id=claims.user_id, session_id=claims.sid, address=client.address)
@@ -183,7 +182,7 @@ class AuthService:
         return token
 
     async def rotate(self, transaction: Transaction, claims: Claims) -> Token | None:
-        """Move the session on from the token's generation; None when it is at another one by now."""
+        """Return the tokens of the session's next generation; None when the token isn't of the current generation."""
         session = (claims.sid, claims.user_id, claims.gen)
         created_at = await self.sessions.created_at(transaction, *session)
         if created_at is None:
@@ -195,13 +194,13 @@ class AuthService:
         return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at)
 
     async def repeat(self, transaction: Transaction, claims: Claims) -> Token | None:
-        """Return the successor again, for the immediate predecessor that comes once more within ten seconds."""
+        """Return the tokens of the next generation again, within RETRY_WITHIN of the token's first use; else None."""
         session = (claims.sid, claims.user_id, claims.gen)
         expires_at = await self.sessions.recently_rotated(transaction, *session, since=now() - RETRY_WITHIN)
         return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at) if expires_at else None
 
     async def revoke(self, token: str, client: Client) -> None:
-        """End the session of an access or a refresh token, also of one that has expired; ignore others."""
+        """End the session of an access or refresh token, even if it has expired (RFC 7009); ignore other tokens."""
         for kind in (ACCESS, REFRESH):
             try:
                 claims = self.tokens.read(kind, token, expired_too=True)
@@ -213,7 +212,7 @@ class AuthService:
                 security_event("logout", user_id=claims.user_id, session_id=claims.sid, address=client.address)
 
 
-def refused(user_id: int | None, client: Client) -> WrongCredentials:
-    """Log the refusal of a login, and return it."""
+def refuse_login(user_id: int | None, client: Client) -> WrongCredentials:
+    """Log the refusal of a login, and return the error to raise."""
     security_event("login_failed", user_id=user_id, address=client.address)
     return WrongCredentials()

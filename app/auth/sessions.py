@@ -1,4 +1,4 @@
-"""The sessions of one user, as they see and end them."""
+"""The rules of the list of sessions, in which a user sees and ends their own."""
 
 from msgspec import structs
 
@@ -9,13 +9,13 @@ from app.errors import NotFound
 
 
 class SessionNotFound(NotFound):
-    """The caller has no such session; whether somebody else has, nobody is told."""
+    """The caller has no such session; the client isn't told whether another user has."""
 
     detail = "Session not found"
 
 
 class SessionService:
-    """Lists and ends sessions."""
+    """The service that lists and ends a user's sessions."""
 
     def __init__(self, sessions: SessionRepository) -> None:
         self.sessions = sessions
@@ -31,5 +31,5 @@ class SessionService:
             raise SessionNotFound
 
     async def end_others(self, transaction: Transaction, user_id: int, current: int) -> int:
-        """End all sessions but the current one; return how many there were."""
+        """End all sessions but the current one, and return their number."""
         return await self.sessions.end_all(transaction, user_id, but=current)

@@ -1,1 +1,1 @@
-"""The database: engines, sessions, and what every table and repository is built on."""
+"""The database: engines, sessions, and the base classes of tables and repositories."""

@@ -1,4 +1,4 @@
-"""Running an operator's command on a database."""
+"""The frame of an operator's command that works on a database: its event loop, and one line for an error."""
 
 import asyncio
 import sys
@@ -13,7 +13,10 @@ Result = TypeVar("Result")
 
 
 def run(database: Database, work: Coroutine[None, None, Result]) -> Result:
-    """Do some work and close the database; what is refused is one line and exit status 1."""
+    """Return the result of some work, and close the database.
+
+    For errors of the application and outages of the database, print one line and exit with status 1.
+    """
 
     async def run_and_close() -> Result:
         try:
@@ -31,6 +34,6 @@ def run(database: Database, work: Coroutine[None, None, Result]) -> Result:
 
 
 def reasons(error: AppError) -> list[str]:
-    """Return each refused field and why, in a line's worth of words."""
+    """Return a short text for each refused field: its name, and the reason."""
     refused = error.errors if isinstance(error, InvalidFields) else []
     return [f"{field.pointer.removeprefix('/')} {field.detail}" for field in refused]

@@ -1,7 +1,7 @@
-"""Statements that are compiled once, and run by the driver itself: the hot path of PostgreSQL.
+"""Statements that SQLAlchemy compiles once and asyncpg runs: the hot path on PostgreSQL.
 
-At each execution SQLAlchemy looks a statement up by its structure and wraps its cursor and its rows, which takes about
-as long as all that asyncpg does. The SQL here is still SQLAlchemy's, and so are the pool and the errors.
+At each execution, SQLAlchemy finds the compiled statement by its structure, and wraps the cursor and the rows. That
+takes about as long as all of asyncpg's work. The SQL here is still SQLAlchemy's, as are the pool and the errors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,54 +18,54 @@ from sqlalchemy.util import await_only
 
 Statement: TypeAlias = TypedReturnsRows[*tuple[Any, ...]]
 Rows = Sequence[Sequence[Any]]
-Send = Callable[[str, Sequence[object]], Rows]
+RunSql = Callable[[str, Sequence[object]], Rows]
 """Runs SQL with the values of $1, $2 and so on, in SQLAlchemy's greenlet."""
 
 
 class Prepared(NamedTuple):
-    """A statement as asyncpg takes it: its SQL, and the names of the parameters that are $1, $2 and so on."""
+    """A statement for asyncpg: its SQL, and the names of the parameters that are $1, $2 and so on."""
 
     sql: str
     names: Sequence[str]
 
 
 def prepare(statement: Statement, parameters: Mapping[str, object], dialect: Dialect) -> Prepared | None:
-    """Return a statement as asyncpg takes it; None where SQLAlchemy does more than pass values on.
+    """Return a statement for asyncpg, or None where SQLAlchemy itself must run it.
 
-    It does so for another driver, for types that convert, for lists and for defaults of columns.
+    It must with another driver, and for types that convert values, for lists, and for defaults of columns.
     """
     if not isinstance(dialect, PGDialect_asyncpg):
         return None
     compiled = statement.compile(dialect=dialect, column_keys=list(parameters))
     names = compiled.positiontup or []
-    taken, given = list(compiled.binds.values()), list(statement.exported_columns)
-    converts = any(value.type.dialect_impl(dialect).bind_processor(dialect) for value in taken) or any(
-        value.type.dialect_impl(dialect).result_processor(dialect, None) for value in given
+    binds, columns = list(compiled.binds.values()), list(statement.exported_columns)
+    converts = any(value.type.dialect_impl(dialect).bind_processor(dialect) for value in binds) or any(
+        value.type.dialect_impl(dialect).result_processor(dialect, None) for value in columns
     )
-    rewritten = any(value.expanding or value.literal_execute for value in taken)
+    rewritten = any(value.expanding or value.literal_execute for value in binds)
     if converts or rewritten or not set(names) <= parameters.keys():
         return None
     return Prepared(str(compiled), names)
 
 
-def send(pool: Pool, sql: str, values: Sequence[object]) -> Rows:
+def run_sql(pool: Pool, sql: str, values: Sequence[object]) -> Rows:
     """Return the rows of one statement, in AUTOCOMMIT and SQLAlchemy's greenlet. Raise DBAPIError and OSError.
 
-    A connection that is lost, or whose statement was broken off, isn't used again.
+    A connection that is lost, or whose statement was cancelled, isn't used again.
     """
     connection = connect(pool)
     driver: Any = connection.driver_connection
     try:
         rows: Rows = await_only(driver.fetch(sql, *values))
     except (PostgresError, DriverInterfaceError, InternalClientError) as error:
-        # The last is raised on a connection whose end the server has announced, but which hasn't ended yet.
+        # InternalClientError is raised on a connection that the server has said it will close, until it is closed.
         # https://github.com/MagicStack/asyncpg/issues/1069
         lost = driver.is_closed() or isinstance(error, InternalClientError)
         if lost:
-            # As SQLAlchemy's own connections do it: those that are as old as this one have ended with it.
-            pool._invalidate(connection, error)  # noqa: SLF001 - for the whole pool, there is no public name
+            # As SQLAlchemy does: it also drops all pooled connections that are as old as this one.
+            pool._invalidate(connection, error)  # noqa: SLF001 - there is no public method for the whole pool
         connection.close()
-        raise kind_of(error)(sql, None, error, connection_invalidated=lost) from error
+        raise sqlalchemy_error_type(error)(sql, None, error, connection_invalidated=lost) from error
     except BaseException as error:
         connection.invalidate(error)
         raise
@@ -74,15 +74,15 @@ def send(pool: Pool, sql: str, values: Sequence[object]) -> Rows:
 
 
 def connect(pool: Pool) -> PoolProxiedConnection:
-    """Return a connection of the pool's. Raise DBAPIError, as an engine does, and OSError."""
+    """Return a pooled connection. Raise DBAPIError, as an engine does, and OSError."""
     try:
         return pool.connect()
-    except EmulatedDBAPIException as error:  # the server takes none: it is starting, or has too many
+    except EmulatedDBAPIException as error:  # The server takes no connection: it is starting, or has too many.
         raise DBAPIError(None, None, error) from error
 
 
-def kind_of(error: Exception) -> type[DBAPIError]:
-    """Return SQLAlchemy's class for an error of asyncpg, as far as this application tells them apart."""
+def sqlalchemy_error_type(error: Exception) -> type[DBAPIError]:
+    """Return SQLAlchemy's class for an error of asyncpg, among those that this application tells apart."""
     match error:
         case IntegrityConstraintViolationError():
             return IntegrityError

@@ -9,22 +9,20 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-# A request takes a connection for its guard and one for its work: it may wait a second for either, and three for the
-# database to answer. So whoever asks has an answer in five, and a queue doesn't grow behind what hangs.
-POOL_TIMEOUT = 1
-COMMAND_TIMEOUT = 3
-CLOSE_TIMEOUT = 0.5
+# A request takes a connection for its guard and one for its work. It may wait one second for either, and three for the
+# database to answer. So every request is answered within five seconds, and no queue grows behind a database that hangs.
+POOL_TIMEOUT_SECONDS = 1
+COMMAND_TIMEOUT_SECONDS = 3
+CLOSE_TIMEOUT_SECONDS = 0.5
 POSTGRESQL_SETTINGS = {
-    # Milliseconds. A statement or a lock that takes longer is answered with 503, and its connection comes back.
+    # Milliseconds. A statement or a lock that takes longer is answered with 503, and frees its connection.
     "statement_timeout": "2800",
     "lock_timeout": "2500",
     "idle_in_transaction_session_timeout": "15000",
 }
-NAME = {"application_name": "backend-api"}
-
-
-# A pooler gives each transaction any connection of the server's: what one of them prepares, the next doesn't find.
-# Without a name and without caches, the driver sends a statement whole each time that it is executed.
+APPLICATION_NAME = {"application_name": "backend-api"}
+# A pooler gives each transaction another connection to the server, on which the statements that the last one prepared
+# are missing. Without names and caches, the driver sends each statement whole.
 UNPREPARED: dict[str, Any] = {
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
@@ -34,39 +32,39 @@ UNPREPARED: dict[str, Any] = {
 
 
 class PostgreSQLConnection(asyncpg.Connection):
-    """A connection that closes in half a second; SQLAlchemy would have a request wait two for a silent server."""
+    """A connection that waits half a second for its close; SQLAlchemy would wait two seconds for a silent server."""
 
     # SQLAlchemy's two seconds can't be set: https://github.com/sqlalchemy/sqlalchemy/issues/10717
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - asyncpg's own
-        """Close the connection, whether or not the server answers. Raise TimeoutError, which SQLAlchemy expects."""
-        await super().close(timeout=CLOSE_TIMEOUT)
+        """Close the connection. Raise TimeoutError, which SQLAlchemy expects, when the server doesn't answer."""
+        await super().close(timeout=CLOSE_TIMEOUT_SECONDS)
 
 
 def driver_options(*, pooler: bool) -> dict[str, Any]:
-    """Return the options that asyncpg opens a connection with; poolers refuse all settings but the name."""
+    """Return the options with which asyncpg opens a connection; poolers refuse all settings but the name."""
     options = {
-        "timeout": COMMAND_TIMEOUT,
-        "command_timeout": COMMAND_TIMEOUT,
+        "timeout": COMMAND_TIMEOUT_SECONDS,
+        "command_timeout": COMMAND_TIMEOUT_SECONDS,
         "connection_class": PostgreSQLConnection,
-        "server_settings": NAME if pooler else POSTGRESQL_SETTINGS | NAME,
+        "server_settings": APPLICATION_NAME if pooler else POSTGRESQL_SETTINGS | APPLICATION_NAME,
     }
     return options | UNPREPARED if pooler else options
 
 
 def create_engine(url: str, *, pool_size: int, pooler: bool) -> AsyncEngine:
-    """Return the engine of the service: AUTOCOMMIT, and a time-out on everything that could wait for ever.
+    """Return an engine in AUTOCOMMIT, with a time-out on everything that could wait for ever.
 
-    Errors are logged, so they leave the parameters of statements out.
+    Its errors don't hold the parameters of statements, since they are logged.
     """
-    address = driver_url(url)
-    if address.get_backend_name() == "sqlite":
-        return sqlite_engine(address, busy_timeout_ms=5000)
+    engine_url = driver_url(url)
+    if engine_url.get_backend_name() == "sqlite":
+        return sqlite_engine(engine_url, busy_timeout_ms=5000)
     engine = create_async_engine(
-        address,
+        engine_url,
         hide_parameters=True,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=POOL_TIMEOUT,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_use_lifo=True,
         isolation_level="AUTOCOMMIT",
         connect_args=driver_options(pooler=pooler),
@@ -76,7 +74,7 @@ def create_engine(url: str, *, pool_size: int, pooler: bool) -> AsyncEngine:
 
 
 def transactional(engine: AsyncEngine, *, pooler: bool = False) -> AsyncEngine:
-    """Return the engine with transactions, on the same pool; on SQLite they take the write lock when they begin."""
+    """Return an engine for transactions on the same pool; on SQLite they take the write lock when they begin."""
     if engine.dialect.name == "postgresql":
         transactions = engine.execution_options(isolation_level="READ COMMITTED")
         if pooler:
@@ -88,7 +86,7 @@ def transactional(engine: AsyncEngine, *, pooler: bool = False) -> AsyncEngine:
 
 
 def set_time_outs(connection: Connection) -> None:
-    """Set for this transaction what a pooler doesn't let a connection start with.
+    """Set the time-outs for this transaction, which a pooler doesn't let a connection start with.
 
     A statement outside of transactions has the driver's own time-out, which cancels it on the server.
     """
@@ -102,15 +100,15 @@ def begin_immediate(connection: Connection) -> None:
 
 
 def refuse_closed(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-    """Open new connections once the server has closed the pooled ones, which asyncpg knows without asking it."""
+    """Have the pool open new connections once the server has closed the pooled ones, which costs no round trip."""
     if connection.driver_connection.is_closed():
         raise InvalidatePoolError
 
 
-def sqlite_engine(address: URL, *, busy_timeout_ms: int) -> AsyncEngine:
-    """Return an engine whose connections wait for one another's writes, and keep foreign keys."""
+def sqlite_engine(url: URL, *, busy_timeout_ms: int) -> AsyncEngine:
+    """Return an engine whose connections wait for each other's writes, and enforce foreign keys."""
     # sqlite3 begins no transactions by itself in this mode; `begin_immediate` does.
-    engine = create_async_engine(address, hide_parameters=True, isolation_level="AUTOCOMMIT", pool_timeout=3)
+    engine = create_async_engine(url, hide_parameters=True, isolation_level="AUTOCOMMIT", pool_timeout=3)
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
@@ -125,12 +123,12 @@ def sqlite_engine(address: URL, *, busy_timeout_ms: int) -> AsyncEngine:
 
 
 def driver_url(url: str) -> URL:
-    """Return the URL with its asyncio driver, which `postgresql://`, `postgres://` and `sqlite:///` don't name."""
-    address = make_url(url.replace("postgres://", "postgresql://", 1))
-    if address.get_backend_name() == "sqlite":
-        return address.set(drivername="sqlite+aiosqlite")
-    address = address.set(drivername="postgresql+asyncpg")
-    if "sslmode" in address.query:  # libpq's name; asyncpg calls it ssl
-        mode = address.query["sslmode"]
-        address = address.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    return address
+    """Return the URL with the asyncio driver, which `postgresql://`, `postgres://` and `sqlite:///` don't name."""
+    result = make_url(url.replace("postgres://", "postgresql://", 1))
+    if result.get_backend_name() == "sqlite":
+        return result.set(drivername="sqlite+aiosqlite")
+    result = result.set(drivername="postgresql+asyncpg")
+    if "sslmode" in result.query:  # libpq's name; asyncpg calls it ssl
+        mode = result.query["sslmode"]
+        result = result.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return result

@@ -1,4 +1,4 @@
-"""What a failure of the database means for a client, on either database."""
+"""The application's errors for failures of the database: which are an outage, and which are the client's mistake."""
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -6,21 +6,21 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from app.errors import AppError, InvalidFields, OwnerGone, PreconditionFailed, Unavailable
 
-# SQLSTATEs whose cause is what the client sent: text or numbers that a column can't hold.
+# SQLSTATEs of texts and numbers from the client that a column can't hold.
 INVALID_VALUE = {"22000", "22001", "22003", "22021", "22P05"}
-# And those whose cause is the state of the server: it stops, is full, read-only, late, deadlocked, not migrated, or not
-# to be signed in to by the name and password of DATABASE_URL.
+# SQLSTATEs of a server that stops, is full, read-only, slow, deadlocked or not migrated, or refuses the name and
+# password of DATABASE_URL.
 UNAVAILABLE_CLASSES = ("08", "28", "3D", "40", "53", "57", "58", "XX")
 UNAVAILABLE_STATES = {"25006", "25P03", "42P01", "55000", "55P03"}
 
 
 def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one for each kind of failure
-    """Return what a failure of the database means for the client; None when it is a bug of ours."""
+    """Return the application's error for a failure of the database; None when the failure is a bug."""
     if isinstance(error, (PoolTimeoutError, OSError, TimeoutError)):
         return Unavailable()
-    if isinstance(error, StaleDataError):  # another writer came first, after this one had read the row
+    if isinstance(error, StaleDataError):  # Another writer has changed the row since this one read it.
         return PreconditionFailed()
-    if isinstance(error, (OverflowError, UnicodeEncodeError)):  # of SQLite's driver, which SQLAlchemy passes on
+    if isinstance(error, (OverflowError, UnicodeEncodeError)):  # SQLAlchemy doesn't wrap these of SQLite's driver.
         return InvalidFields()
     if not isinstance(error, DBAPIError):
         return None
@@ -41,15 +41,15 @@ def is_duplicate(error: DBAPIError) -> bool:
 
 
 def is_orphan(error: DBAPIError) -> bool:
-    """Return whether a row refers to one that isn't there: its owner's account was deleted meanwhile."""
+    """Return whether a foreign key refused the row: its owner's account was deleted meanwhile."""
     return getattr(error.orig, "sqlstate", None) == "23503" or "FOREIGN KEY constraint failed" in str(error.orig)
 
 
 def is_missing_table(error: DBAPIError) -> bool:
-    """Return whether a table isn't there: the database was not migrated."""
+    """Return whether a table is missing: the database was not migrated."""
     return getattr(error.orig, "sqlstate", None) == "42P01" or "no such table" in str(error.orig)
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:
-    """Return whether somebody else held a lock for too long; on SQLite a lock that is held is an OperationalError."""
+    """Return whether PostgreSQL gave up waiting for another transaction's lock; SQLite's locks are no such case."""
     return getattr(error.orig, "sqlstate", None) == "55P03"

@@ -1,14 +1,14 @@
-"""What every table is built on: a naming convention, 64-bit keys, times in UTC, and rows that have an owner."""
+"""The base classes of tables: a naming convention, 64-bit keys, times in UTC, and rows that belong to a user."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 from advanced_alchemy.types import DateTimeUTC
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, Integer, MetaData, String, Table
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-NAMES = {
+NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     "ck": "ck_%(table_name)s_%(constraint_name)s",
@@ -16,27 +16,27 @@ NAMES = {
     "pk": "pk_%(table_name)s",
 }
 BigInt = BigInteger().with_variant(Integer(), "sqlite")
-# SQLite knows no zones; PostgreSQL's driver gives times in UTC, and takes none without a zone.
-Moment = DateTime(timezone=True).with_variant(DateTimeUTC(), "sqlite")
+# SQLite has no time zones. PostgreSQL's driver returns times in UTC, and refuses those without a zone.
+UtcDateTime = DateTime(timezone=True).with_variant(DateTimeUTC(), "sqlite")
 PrimaryKey = Annotated[int, mapped_column(BigInt, Identity(), primary_key=True)]
 
 
 class Base(DeclarativeBase):
     """The base of every table."""
 
-    metadata = MetaData(naming_convention=NAMES)
-    type_annotation_map = {int: BigInt, datetime: Moment}
-    # SQLite would hand the highest deleted id out again, and an old token would name a new user.
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {int: BigInt, datetime: UtcDateTime}
+    # By default SQLite reuses the highest id when its row is deleted, and an old token would name a new user.
     __table_args__: Any = {"sqlite_autoincrement": True}
 
 
 def now() -> datetime:
-    """Return the time, in UTC with its zone."""
+    """Return the current time, in UTC and with its zone."""
     return datetime.now(UTC)
 
 
 class Timestamps:
-    """The times at which a row was made and last changed."""
+    """A table whose rows have the times at which they were created and last changed."""
 
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
@@ -59,11 +59,16 @@ class Owned(Timestamps, Base):
         return {"version_id_col": cls.version}
 
 
+def code_point_string(length: int) -> String:
+    """Return the type of a string that is ordered by code point on both databases, whatever PostgreSQL's locale."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 def table_of(model: type[DeclarativeBase]) -> Table:
-    """Return a model's table: a statement on its columns costs half of one on the model's attributes."""
+    """Return a model's table: a statement on the table's columns costs half of one on the model's attributes."""
     return cast("Table", model.__table__)
 
 
 def columns_of(model: type[DeclarativeBase], read: type[Struct]) -> list[Column[Any]]:
-    """Return the columns that the fields of a Struct name, in their order."""
+    """Return the columns that have the names of a Struct's fields, in the order of the fields."""
     return [table_of(model).c[name] for name in read.__struct_fields__]

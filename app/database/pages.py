@@ -1,6 +1,7 @@
-"""Pages of a list by keyset (also called seek): each begins where the one before it ended, at a position in an index.
+"""Pages of a list by keyset (also called seek): each begins after the last row of the one before it, by an index.
 
-An offset would read every row that it skips, and skip or repeat rows while others insert and delete.
+With offsets, the database would read every row before the page, and a page would skip or repeat rows while others are
+inserted and deleted.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,22 +15,25 @@ from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 from app.database.driver import Rows, Statement
 from app.database.models import columns_of, table_of
-from app.database.search import matches, patterns
+from app.database.search import search_conditions, search_parameters
 
 Read = TypeVar("Read", bound=Struct)
 Fetch = Callable[[Statement, Mapping[str, object]], Awaitable[Rows]]
-"""Runs a statement with its parameters, wherever that may be."""
+"""Runs a statement with its parameters, in a session or by itself, and returns its rows."""
 
 
 class Position(NamedTuple):
-    """Where a page ends: its last row's value in the list's order, and that row's key, which breaks ties."""
+    """The end of a page: its last row's value in the column of the order, and that row's key, which breaks ties."""
 
     value: str | int | datetime
     key: int
 
 
 class PageQuery(Struct, frozen=True):
-    """The page that is wanted: at most `limit` rows with all the terms, in the order of `sort`, after a position."""
+    """A request for a page: at most `limit` rows that contain all terms, in the order of `sort`, after a position.
+
+    `sort` is the name of a column, with `-` before it for descending. `count` asks for the total of all pages.
+    """
 
     limit: int
     sort: str
@@ -39,7 +43,11 @@ class PageQuery(Struct, frozen=True):
 
 
 class Page(Struct, Generic[Read], frozen=True):
-    """Rows in order; `last` is the position of the last of them when there are more, `total` how many match in all."""
+    """The rows of a page, in order.
+
+    `last` is the position of the last row, and None on the last page. `total` is the number of rows on all pages, and
+    None where nobody asked for it.
+    """
 
     rows: list[Read]
     last: Position | None
@@ -47,7 +55,7 @@ class Page(Struct, Generic[Read], frozen=True):
 
 
 class Listing(Generic[Read]):
-    """The statements that list one table; each kind of page has its own, built at its first use."""
+    """The statements that list one table: one for each order and number of terms, built at its first use."""
 
     def __init__(
         self,
@@ -59,10 +67,11 @@ class Listing(Generic[Read]):
         searched: Sequence[InstrumentedAttribute[str]] = (),
         where: ColumnElement[bool] | None = None,
     ) -> None:
-        """`read` names the columns to read, among them the orders and the key, which is unique.
+        """Prepare a list of the rows that `where` chooses, which may have parameters.
 
-        `where` chooses the rows, and may have parameters; each order needs an index of what it compares, the order and
-        the key, or `key + 0` alone. `searched` are folded columns.
+        `read` is the Struct of a row: its fields are the columns to read, among them the orders and the key, which is
+        unique. `searched` are the folded columns that a search compares. Each order needs an index of its column and
+        the key; that by the key needs one of `key + 0`, or the primary key where there is no `where`.
         """
         self.read = read
         table = table_of(model)
@@ -71,22 +80,22 @@ class Listing(Generic[Read]):
         self.orders = {order.key: table.c[order.key] for order in orders}
         self.searched = [table.c[column.key] for column in searched]
         self.where = true() if where is None else where
-        # Not the bare key: PostgreSQL would walk the primary key past the rows of others, however many there are.
-        self.in_order = self.key if where is None else self.key + literal_column("0")
+        # By the bare key, PostgreSQL would read the primary key's index, and skip the rows that `where` doesn't choose.
+        self.key_order = self.key if where is None else self.key + literal_column("0")
         self.select = cache(self._select)
         self.count = cache(self._count)
 
     async def page(self, fetch: Fetch, query: PageQuery, parameters: Mapping[str, object]) -> Page[Read]:
-        """Return one page of the rows that `where` chooses by its parameters."""
-        chosen = {**parameters, **patterns(query.terms)}
-        place: dict[str, object] = {"limit": query.limit + 1}  # The one more says whether there is a next page.
+        """Return one page; `parameters` are those of `where`."""
+        conditions = {**parameters, **search_parameters(query.terms)}
+        bounds: dict[str, object] = {"limit": query.limit + 1}  # One row more tells whether there is a next page.
         if query.after:
-            place |= query.after._asdict()
+            bounds |= query.after._asdict()
         statement = self.select(query.sort, len(query.terms), after=query.after is not None)
-        found = await fetch(statement, chosen | place)
-        rows = [self.read(*row) for row in found[: query.limit]]
-        last = self._position(rows[-1], query.sort) if len(found) > query.limit else None
-        total = (await fetch(self.count(len(query.terms)), chosen))[0][0] if query.count else None
+        fetched = await fetch(statement, conditions | bounds)
+        rows = [self.read(*row) for row in fetched[: query.limit]]
+        last = self._position(rows[-1], query.sort) if len(fetched) > query.limit else None
+        total = (await fetch(self.count(len(query.terms)), conditions))[0][0] if query.count else None
         return Page(rows, last, total)
 
     def _position(self, row: Read, sort: str) -> Position:
@@ -94,15 +103,15 @@ class Listing(Generic[Read]):
 
     def _select(self, sort: str, terms: int, *, after: bool) -> Select[Any]:
         order = self.orders[sort.removeprefix("-")]
-        named = {"key": self.in_order} if order is self.key else {"value": order, "key": self.key}
-        place = tuple_(*named.values())
-        last = tuple_(*(bindparam(name, type_=column.type) for name, column in named.items()))
+        columns = {"key": self.key_order} if order is self.key else {"value": order, "key": self.key}
+        position = tuple_(*columns.values())
+        last = tuple_(*(bindparam(name, type_=column.type) for name, column in columns.items()))
         if sort.startswith("-"):
-            ordering, beyond = [column.desc() for column in named.values()], place < last
+            ordering, beyond = [column.desc() for column in columns.values()], position < last
         else:
-            ordering, beyond = [column.asc() for column in named.values()], place > last
-        conditions = [self.where, *matches(self.searched, terms), *([beyond] if after else [])]
+            ordering, beyond = [column.asc() for column in columns.values()], position > last
+        conditions = [self.where, *search_conditions(self.searched, terms), *([beyond] if after else [])]
         return select(*self.columns).where(*conditions).order_by(*ordering).limit(bindparam("limit"))
 
     def _count(self, terms: int) -> Select[int]:
-        return select(func.count(self.key)).where(self.where, *matches(self.searched, terms))
+        return select(func.count(self.key)).where(self.where, *search_conditions(self.searched, terms))

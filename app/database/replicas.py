@@ -1,7 +1,8 @@
-"""Reads on hot standbys of PostgreSQL, which may lag behind the primary, but never so far that a client could see it.
+"""Reads on hot standbys of PostgreSQL, so that no client misses a write of its own, however far a standby lags behind.
 
-A standby is complete up to a moment when it has replayed what the primary had written by then. One that is complete up
-to LAG seconds ago is asked; whoever has written within MARGIN seconds more asks the primary.
+A standby is complete until a moment when it has replayed all that the primary had written by then. It serves reads
+while it is complete until `lag_seconds` ago. A session that wrote within the last `lag_seconds` + MARGIN_SECONDS reads
+from the primary.
 """
 
 import asyncio
@@ -22,11 +23,11 @@ from app.database.driver import Rows, Statement
 from app.database.models import now
 from app.database.sessions import Database, Reading
 
-# A second for marks, which are that much older than the last write at most, and one for clocks that differ.
+# One second for `wrote_at`, which may be that much older than the last write, and one for clocks that differ.
 MARGIN_SECONDS = 2
 MEASURE_EVERY_SECONDS = 0.5
 ANSWER_WITHIN_SECONDS = 1
-# Bytes of the write-ahead log. Whoever is no standby, or none any more, has replayed nothing.
+# Positions in the write-ahead log, in bytes. A server that is no standby, or no longer one, has replayed nothing.
 WRITTEN = select(literal_column("(pg_current_wal_lsn() - '0/0')::bigint", BigInteger))
 REPLAYED = select(
     literal_column(
@@ -40,102 +41,103 @@ SHUTDOWN_OR_STARTUP = "57P"
 Columns = TypeVarTuple("Columns")
 Result = TypeVar("Result")
 Progress = Sequence[tuple[float, int]]
-"""How far the primary had written at which moments, by the monotonic clock in seconds."""
+"""Moments, in seconds of the monotonic clock, and the position up to which the primary had written by each."""
 
 log = structlog.stdlib.get_logger("replicas")
 
 
 class Standby(Database):
-    """A hot standby; what it fails to read is read from the primary, and nobody notices."""
+    """A hot standby; a read that it fails is repeated on the primary, so that no client notices."""
 
     def __init__(self, url: str, primary: Database, *, pool_size: int) -> None:
-        """`pool_size` is as Database has it, beside the primary's pool."""
+        """Open at most `pool_size` connections, besides those to the primary."""
         super().__init__(url, pool_size=pool_size)
         self.primary = primary
         self.name = self.engine.url.render_as_string(hide_password=True)
         self.complete_until = -float("inf")
-        self.losses = 0
-        event.listen(self.engine.sync_engine, "checkout", self.note_dead, insert=True)
+        """The moment until which the standby is known to be complete, in seconds of the monotonic clock."""
+        self.exclusions = 0
+        event.listen(self.engine.sync_engine, "checkout", self.exclude_if_closed, insert=True)
 
     async def fetch(
         self, statement: TypedReturnsRows[*Columns], parameters: Mapping[str, object]
     ) -> Sequence[Row[*Columns]]:
-        """Return the rows of one statement, as of the last seconds."""
-        return await self.read_here(
+        """Return the rows of one statement, as they were at most some seconds ago."""
+        return await self.read_or_repeat(
             super().fetch(statement, parameters), lambda: self.primary.fetch(statement, parameters)
         )
 
     async def fetch_prepared(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
-        """Return the same, faster."""
-        return await self.read_here(
+        """Return what `fetch` does, faster, for a statement that is built once."""
+        return await self.read_or_repeat(
             super().fetch_prepared(statement, parameters), lambda: self.primary.fetch_prepared(statement, parameters)
         )
 
     async def in_session(self, read: Callable[[Reading], Awaitable[Result]]) -> Result:
-        """Read more than once; repeat all of it on the primary when one read fails."""
-        return await self.read_here(super().in_session(read), lambda: self.primary.in_session(read))
+        """Return the result of a function that reads more than once; call it again on the primary when a read fails."""
+        return await self.read_or_repeat(super().in_session(read), lambda: self.primary.in_session(read))
 
-    async def read_here(self, read: Awaitable[Result], again: Callable[[], Awaitable[Result]]) -> Result:
-        """Return what was read, or what is read again elsewhere.
+    async def read_or_repeat(self, read: Awaitable[Result], again: Callable[[], Awaitable[Result]]) -> Result:
+        """Return the result of `read`, or that of `again` when `read` fails.
 
-        A statement that takes too long would do so on the primary, too.
+        A statement that takes too long isn't repeated, since it would also take too long on the primary.
         """
-        losses = self.losses
+        exclusions = self.exclusions
         try:
             result = await read
         except FAILURES as error:
             if sqlstate(error) == STATEMENT_TIMEOUT:
                 raise
             log.warning("read repeated on the primary", replica=self.name, cause=type(error).__name__)
-            if is_loss(error):
-                self.leave()
+            if is_gone(error):
+                self.exclude()
         else:
-            if losses == self.losses:
+            if exclusions == self.exclusions:
                 return result
         return await again()
 
-    def note_dead(self, connection: DBAPIConnection, *_: object) -> None:
-        """Leave when the server has restarted: it answers before it has replayed all that it had before."""
+    def exclude_if_closed(self, connection: DBAPIConnection, *_: object) -> None:
+        """Exclude a standby that has restarted: it answers before it has replayed again what it had replayed before."""
         if connection.driver_connection.is_closed():
-            self.leave()
+            self.exclude()
 
-    def leave(self) -> None:
-        """Be asked nothing until the next measurement finds it complete."""
-        self.losses += 1
+    def exclude(self) -> None:
+        """Take the standby out of use until the next measurement finds it complete."""
+        self.exclusions += 1
         self.complete_until = -float("inf")
 
     async def measure(self, progress: Progress) -> None:
-        """Find out how far it has replayed; one that doesn't answer is only ever as complete as it was."""
-        losses = self.losses
+        """Measure until when the standby is complete; one that doesn't answer keeps the last measurement."""
+        exclusions = self.exclusions
         try:
             async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
                 ((replayed,),) = await super().fetch(REPLAYED, {})
         except FAILURES as error:
-            if is_loss(error):
-                self.leave()
+            if is_gone(error):
+                self.exclude()
             return
-        if losses == self.losses:
+        if exclusions == self.exclusions:
             moments = [moment for moment, written in progress if written <= replayed]
             self.complete_until = max(moments, default=-float("inf"))
 
 
 def sqlstate(error: Exception) -> str | None:
-    """Return PostgreSQL's code for an error, when it is one of its own."""
+    """Return the SQLSTATE of one of PostgreSQL's own errors; None for another error."""
     return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
-def is_loss(error: Exception) -> bool:
-    """Return whether the server is gone, and not just slow."""
+def is_gone(error: Exception) -> bool:
+    """Return whether an error means that the server is gone, and not just slow."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or (sqlstate(error) or "").startswith(SHUTDOWN_OR_STARTUP)
     return isinstance(error, OSError) and not isinstance(error, TimeoutError)
 
 
 class Replicas:
-    """The standbys of one primary, of which those are asked that have replayed enough."""
+    """The standbys of one primary, of which those serve reads that are complete enough."""
 
     def __init__(self, primary: Database, standbys: Sequence[Standby], *, primary_seconds: int) -> None:
-        """A session reads from the primary for `primary_seconds` after it has written."""
+        """Have a session read from the primary for `primary_seconds`, at least 4, after it has written."""
         self.primary = primary
         self.standbys = standbys
         self.after_write = timedelta(seconds=primary_seconds)
@@ -145,9 +147,9 @@ class Replicas:
         self.observers: list[Callable[[], None]] = [self.log_changes]
 
     def choose(self, session_id: int, wrote_at: datetime | None) -> Database:
-        """Return the database that a session reads from; `wrote_at` is when it last wrote.
+        """Return the database from which a session reads; `wrote_at` is the time of its last write.
 
-        One session keeps to one standby, so that what it has once seen of other sessions' writes doesn't vanish.
+        One session keeps to one standby, so that other sessions' writes, once seen, don't vanish.
         """
         if wrote_at is None or now() - wrote_at >= self.after_write:
             ready = [standby for standby in self.standbys if self.is_ready(standby)]
@@ -156,11 +158,11 @@ class Replicas:
         return self.primary
 
     def is_ready(self, standby: Standby) -> bool:
-        """Return whether the standby is as complete as it has to be, at this moment."""
+        """Return whether a standby is complete enough at this moment."""
         return standby.complete_until > time.monotonic() - self.lag_seconds
 
     async def measure(self) -> None:
-        """Find out how far the primary has written, and each standby replayed."""
+        """Measure how far the primary has written, and how far each standby has replayed."""
         moment = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
@@ -171,7 +173,7 @@ class Replicas:
         await asyncio.gather(*(standby.measure(self.progress) for standby in self.standbys))
 
     def log_changes(self) -> None:
-        """Log which standbys have left, and which are back."""
+        """Log the standbys that went out of use, and those that are in use again, since the last call."""
         ready = {standby for standby in self.standbys if self.is_ready(standby)}
         for standby in ready - self.ready:
             log.info("replica taken in", replica=standby.name)
@@ -181,7 +183,7 @@ class Replicas:
 
     @asynccontextmanager
     async def watched(self) -> AsyncGenerator[None]:
-        """Measure them beside the block, and close them at its end."""
+        """Measure the standbys while the block runs, and close their connections at its end."""
         task = asyncio.create_task(self._watch()) if self.standbys else None
         try:
             yield

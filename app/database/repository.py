@@ -1,8 +1,8 @@
-"""Repositories: each holds every statement on its tables, and they are made once, when the application starts.
+"""Repositories, which hold all statements on their tables: the base class, and that of rows that belong to one user.
 
-They are Advanced Alchemy's, with what it lacks: statements that are built once and run by the driver, pages by keyset,
-and the rule of rows that belong to one user. One repository serves all requests to a database. What reads runs by
-itself; what changes rows takes the transaction that it is part of.
+They extend Advanced Alchemy's by statements that are built once and run by the driver, by pages by keyset, and by the
+rule that only its owner reads and changes a row. A repository is made once for each database when the application
+starts, and serves all requests. Its methods that read run by themselves; those that change rows take a transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from app.database.driver import Rows, Statement
 from app.database.models import Owned, columns_of, now, table_of
 from app.database.pages import Listing, Page, PageQuery
-from app.database.search import plan_by_values
+from app.database.search import plan_for_values
 from app.database.sessions import Database, Reading, Transaction, rows_in
 from app.errors import Forbidden, NotFound, PreconditionFailed
 
@@ -33,54 +33,55 @@ class Repository(SQLAlchemyAsyncRepository[ModelT]):
     """The rows of one table in one database."""
 
     def __init__(self, database: Database) -> None:
-        # The driver's own errors are kept: Advanced Alchemy's would call an outage a conflict. INSERT returns what the
-        # database adds, so that no second statement has to read it.
+        # SQLAlchemy's errors are kept, since Advanced Alchemy's would make an outage a conflict. INSERT returns the
+        # columns that the database fills, so that no second statement has to read them.
         # https://github.com/litestar-org/advanced-alchemy/issues/606, closed; 1.12 still does it.
-        super().__init__(session=database.shared, wrap_exceptions=False, auto_refresh=False)
+        super().__init__(session=database.shared_session, wrap_exceptions=False, auto_refresh=False)
         self.database = database
 
     def within(self, transaction: Transaction) -> Self:
-        """Return the repository in a transaction, where all of Advanced Alchemy's methods work.
+        """Return a copy of the repository in a transaction, where all of Advanced Alchemy's methods work.
 
-        On the shared session, those that would begin a transaction raise InvalidRequestError.
+        Outside, those that would begin a transaction raise InvalidRequestError.
         """
         bound = copy(self)
         bound.session = transaction
         return bound
 
     async def rows(self, statement: Statement, values: Values, transaction: Transaction | None = None) -> Rows:
-        """Return the rows of a statement that was built once: in the transaction, or by itself and committed at once.
+        """Return the rows of a statement that is built once: in a transaction, or by itself and committed at once.
 
-        Rows go by position.
+        The values of a row are in the order of the statement's columns, and have no names.
         """
         if transaction is None:
             return await self.database.fetch_prepared(statement, values)
         return await rows_in(transaction, statement, values)
 
     async def page(self, listing: Listing[Read], query: PageQuery, **values: object) -> Page[Read]:
-        """Return one page of a list; `values` are the parameters of what chooses its rows."""
+        """Return one page of a list; `values` are the parameters of the list's `where`."""
         if not query.terms:
             return await listing.page(self.database.fetch_prepared, query, values)
 
         async def search(session: Reading) -> Page[Read]:
-            await plan_by_values(session)
+            await plan_for_values(session)
             return await listing.page(lambda *statement: rows_in(session, *statement), query, values)
 
         return await self.database.in_session(search)
 
 
 class Versioned(NamedTuple, Generic[Read]):
-    """What is shown of a row, and the row's version."""
+    """The Struct that shows a row, and the row's version, which each change of the row increments."""
 
     read: Read
     version: int
 
 
 class OwnedRepository(Repository[Row], Generic[Row, Read]):
-    """Rows that belong to one user: nobody else reads or changes them. The rule stands here, for every such table.
+    """The rows of one table, each of which only its owner reads and changes.
 
-    A subclass names its model, the Struct that shows a row, whose fields are names of columns, its errors, and the
-    columns that a list is ordered by and searched in, as Listing has them.
+    A subclass names its model (`model_type`), the Struct that shows a row (`read_type`), whose fields are names of
+    columns, its two errors, and the columns by which a list can be ordered and in which it can be searched (see
+    Listing).
     """
 
     read_type: type[Read]
@@ -96,7 +97,7 @@ class OwnedRepository(Repository[Row], Generic[Row, Read]):
     def __init_subclass__(cls) -> None:
         """Build the statements of the subclass, once."""
         super().__init_subclass__()
-        # Columns straight into Structs: entities, which reading doesn't need, would double the cost of a list.
+        # Statements read columns into Structs: entities, which reading doesn't need, would double the cost of a list.
         table = table_of(cls.model_type)
         columns = [*columns_of(cls.model_type, cls.read_type), table.c.version]
         cls.insert_one = insert(table).returning(*columns)
@@ -112,29 +113,29 @@ class OwnedRepository(Repository[Row], Generic[Row, Read]):
         )
 
     async def create(self, owner_id: int, values: Values, transaction: Transaction | None = None) -> Versioned[Read]:
-        """Add a row of that owner's, by one INSERT whose RETURNING saves a SELECT."""
+        """Add a row that belongs to the owner, by one INSERT whose RETURNING saves a SELECT."""
         moment = now()
-        given = {**values, "owner_id": owner_id, "version": 1, "created_at": moment, "updated_at": moment}
-        (row,) = await self.rows(self.insert_one, given, transaction)
-        return self.shown(row)
+        columns = {**values, "owner_id": owner_id, "version": 1, "created_at": moment, "updated_at": moment}
+        (row,) = await self.rows(self.insert_one, columns, transaction)
+        return self.versioned(row)
 
     async def owned_page(self, owner_id: int, query: PageQuery) -> Page[Read]:
         """Return one page of the owner's rows."""
         return await self.page(self.listing, query, owner_id=owner_id)
 
     async def read(self, owner_id: int, row_id: int) -> Versioned[Read]:
-        """Return one row. Raise `not_found` and `not_yours`."""
+        """Return one row of the owner's. Raise `not_found`, and `not_yours` for another owner's row."""
         rows = await self.rows(self.select_one, {"id": row_id})
         if not rows:
             raise self.not_found
         self.permit(owner_id, rows[0][0])
-        return self.shown(rows[0][1:])
+        return self.versioned(rows[0][1:])
 
     async def to_change(self, transaction: Transaction, owner_id: int, row_id: int, expected: Versions | None) -> Row:
-        """Return a row to be changed: locked, unless its version will tell whether another writer came first.
+        """Return a row that is about to be changed. Raise `not_found` and `not_yours`.
 
-        Raise `not_found` and `not_yours`, and PreconditionFailed when the version is none of those expected. Without
-        any, the last writer wins.
+        With `expected` versions, raise PreconditionFailed when the row has none of them, and later, in `change` or
+        `remove`, StaleDataError when another writer comes first. With None, lock the row: the last writer wins.
         """
         row = await self.within(transaction).get_one_or_none(id=row_id, with_for_update=expected is None)
         if row is None:
@@ -145,11 +146,11 @@ class OwnedRepository(Repository[Row], Generic[Row, Read]):
         return row
 
     async def change(self, transaction: Transaction, row: Row, values: Values) -> Versioned[Read]:
-        """Set columns of a row; when they change nothing, it keeps its version."""
+        """Set columns of a row; the row keeps its version when their values stay the same."""
         for name, value in values.items():
             setattr(row, name, value)
         await transaction.flush()
-        return self.shown([*(getattr(row, name) for name in self.read_type.__struct_fields__), row.version])
+        return self.versioned([*(getattr(row, name) for name in self.read_type.__struct_fields__), row.version])
 
     async def remove(self, transaction: Transaction, row: Row) -> None:
         """Delete a row."""
@@ -157,15 +158,15 @@ class OwnedRepository(Repository[Row], Generic[Row, Read]):
         await transaction.flush()
 
     def permit(self, owner_id: int, row_owner_id: int) -> None:
-        """Let an owner have their row. Raise `not_yours` for somebody else's."""
+        """Raise `not_yours` unless the row belongs to the owner; no other place says who may read and change a row."""
         if row_owner_id != owner_id:
             raise self.not_yours
 
-    def shown(self, row: Sequence[Any]) -> Versioned[Read]:
-        """Return what is shown of a row of the statements above."""
+    def versioned(self, row: Sequence[Any]) -> Versioned[Read]:
+        """Return the Struct and the version of a row, whose last column is the version."""
         return Versioned(self.read_type(*row[:-1]), row[-1])
 
 
 def given(data: Struct) -> dict[str, Any]:
-    """Return the fields of a PATCH that the client has set; those that it left out are UNSET."""
+    """Return the fields of a PATCH that the client has sent; the others are UNSET."""
     return {name: value for name, value in structs.asdict(data).items() if value is not UNSET}

@@ -1,4 +1,4 @@
-"""A database and its sessions: reads in AUTOCOMMIT, and transactions that commit before the answer starts."""
+"""The sessions of a database: reads in AUTOCOMMIT, and transactions that commit before the answer starts."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.util import greenlet_spawn
 
-from app.database.driver import Prepared, Rows, Send, Statement, prepare, send
+from app.database.driver import Prepared, Rows, RunSql, Statement, prepare, run_sql
 from app.database.engine import create_engine, transactional
 
 Columns = TypeVarTuple("Columns")
@@ -20,7 +20,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 Reading = NewType("Reading", AsyncSession)
-"""A session without a transaction: each statement stands by itself. What changes rows doesn't take it."""
+"""A session without a transaction: each statement stands by itself. Functions that change rows don't accept it."""
 
 Transaction = NewType("Transaction", AsyncSession)
 """A session in one transaction, which commits at the end of its block and rolls back when the block raises."""
@@ -30,19 +30,20 @@ class Database:
     """One engine and its pool; reads run in AUTOCOMMIT, writes in one transaction each."""
 
     def __init__(self, url: str, *, pool_size: int = 20, pooler: bool = False) -> None:
-        """`pool_size` connections at most, to PostgreSQL itself or to a `pooler` before it (DATABASE_POOLER)."""
-        # A read then costs one round trip instead of three (BEGIN, SELECT, ROLLBACK), and a connection needs nothing
-        # set and reset for it.
+        """Open no connection yet, and later at most `pool_size`, to PostgreSQL or to a `pooler` (DATABASE_POOLER)."""
+        # In AUTOCOMMIT a read costs one round trip instead of three (BEGIN, SELECT, ROLLBACK), and its connection needs
+        # no setting and resetting.
         self.engine = create_engine(url, pool_size=pool_size, pooler=pooler)
         self.transactional = transactional(self.engine, pooler=pooler)
-        # What would begin a transaction on it, which nobody would end, raises InvalidRequestError.
-        self.shared = AsyncSession(self.engine, autobegin=False)
+        # Methods that would begin a transaction on the shared session, which nothing would end, raise
+        # InvalidRequestError.
+        self.shared_session = AsyncSession(self.engine, autobegin=False)
         self.prepared: dict[Statement, Prepared | None] = {}
-        # Whoever observes statements replaces this, since SQLAlchemy's events don't see these.
-        self.send: Send = self._send
+        # Tracing replaces this function, since SQLAlchemy's events don't see the statements that it runs.
+        self.run_sql: RunSql = self._run_sql
 
     async def provide_transaction(self) -> AsyncGenerator[Transaction]:
-        """Give a handler one transaction, whose first use takes a connection."""
+        """Give a handler one transaction, which takes a connection at its first statement."""
         async with self.transaction() as transaction:
             yield transaction
 
@@ -61,9 +62,9 @@ class Database:
     async def fetch(
         self, statement: TypedReturnsRows[*Columns], parameters: Mapping[str, object]
     ) -> Sequence[Row[*Columns]]:
-        """Return the rows of one statement outside any transaction; the connection is back in the pool by then.
+        """Return the rows of one statement outside any transaction, and give its connection back.
 
-        One switch into SQLAlchemy's greenlet for the whole of it, where AsyncConnection needs one a call.
+        All of it takes one switch into SQLAlchemy's greenlet; AsyncConnection takes one for each call.
         """
         return await greenlet_spawn(self._fetch, statement, parameters)
 
@@ -74,9 +75,9 @@ class Database:
             return connection.execute(statement, parameters).all()
 
     async def fetch_prepared(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
-        """Return the same, in half the time on PostgreSQL, for a statement that was built once.
+        """Return what `fetch` does, in half the time on PostgreSQL, for a statement that is built once.
 
-        It always has these parameters, and is kept for as long as the database.
+        The statement must always have parameters of the same names. It is kept as long as the database.
         """
         if statement not in self.prepared:
             self.prepared[statement] = prepare(statement, parameters, self.engine.dialect)
@@ -84,14 +85,14 @@ class Database:
         if prepared is None:
             return await self.fetch(statement, parameters)
         values = [parameters[name] for name in prepared.names]
-        return await greenlet_spawn(self.send, prepared.sql, values)
+        return await greenlet_spawn(self.run_sql, prepared.sql, values)
 
-    def _send(self, sql: str, values: Sequence[object]) -> Rows:
-        """Have the driver itself run a statement; raise its errors as SQLAlchemy's."""
-        return send(self.engine.sync_engine.pool, sql, values)
+    def _run_sql(self, sql: str, values: Sequence[object]) -> Rows:
+        """Return the rows of SQL that the driver runs. Raise DBAPIError and OSError."""
+        return run_sql(self.engine.sync_engine.pool, sql, values)
 
     async def in_session(self, read: Callable[[Reading], Awaitable[Result]]) -> Result:
-        """Read more than once, in one session without a transaction."""
+        """Return the result of a function that reads more than once, in one session without a transaction."""
         async with self.reading() as session:
             return await read(session)
 
@@ -102,12 +103,12 @@ class Database:
 
 async def rows_in(session: AsyncSession, statement: Statement, parameters: Mapping[str, object]) -> Rows:
     """Return the rows of a statement that runs in a session."""
-    # A Row is a sequence, which its type doesn't say.
+    # A Row is a sequence, but not by its type.
     return cast("Rows", (await session.execute(statement, parameters)).all())
 
 
 def after_commit(transaction: Transaction, action: Callable[[], None]) -> None:
-    """Call `action` once the transaction has committed, and not at all when it hasn't."""
+    """Call `action` when the transaction has committed; don't call it when it rolls back."""
 
     def run(_session: SyncSession) -> None:
         action()
@@ -115,25 +116,25 @@ def after_commit(transaction: Transaction, action: Callable[[], None]) -> None:
     event.listen(transaction.sync_session, "after_commit", run, once=True)
 
 
-# SQLSTATEs of a transaction that was rolled back for the sake of another: serialization failure, deadlock.
+# SQLSTATEs of a transaction that was rolled back so that another could go on: serialization failure, deadlock.
 ROLLED_BACK = {"40001", "40P01"}
 
 
 def retry_on_deadlock(
-    work: Callable[Arguments, Awaitable[Result]],
+    function: Callable[Arguments, Awaitable[Result]],
 ) -> Callable[Arguments, Awaitable[Result]]:
-    """Do work that takes several locks once more when the database has rolled it back to end a deadlock.
+    """Decorate a function to be called a second time when the database rolls it back to end a deadlock.
 
-    The work opens its transactions itself, and what it does outside of them may be done twice.
+    The function opens its transactions itself, and must allow that whatever it does outside of them is done twice.
     """
 
-    @wraps(work)
-    async def twice(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    @wraps(function)
+    async def retry(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
-            return await work(*args, **kwargs)
+            return await function(*args, **kwargs)
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) not in ROLLED_BACK:
                 raise
-        return await work(*args, **kwargs)
+        return await function(*args, **kwargs)
 
-    return twice
+    return retry

@@ -1,12 +1,12 @@
-"""Questions about a database as a whole."""
+"""Statements about a database as a whole: its migration, and its limit of connections."""
 
 from sqlalchemy import Integer, String, literal_column, select, table
 
 from app.database.sessions import Database
 
-# Answered by a database that is there and was migrated.
+# It fails on a database that was never migrated.
 REVISION = select(literal_column("version_num", String())).select_from(table("alembic_version"))
-# What the server has for those who aren't its superusers.
+# The connections that PostgreSQL leaves to users who aren't its superusers.
 CONNECTION_LIMIT = select(
     literal_column("current_setting('max_connections')::int", Integer())
     - literal_column("current_setting('superuser_reserved_connections')::int", Integer())
@@ -15,12 +15,12 @@ CONNECTION_LIMIT = select(
 
 
 async def revision(database: Database) -> str | None:
-    """Return which migration a database is at; None when there was none. Raise DBAPIError and OSError."""
+    """Return the revision of a database's last migration, None when all were undone. Raise DBAPIError and OSError."""
     rows = await database.fetch(REVISION, {})
     return rows[0][0] if rows else None
 
 
 async def connection_limit(database: Database) -> int:
-    """Return how many connections PostgreSQL takes."""
+    """Return the most connections that PostgreSQL accepts from the service."""
     rows = await database.fetch(CONNECTION_LIMIT, {})
     return rows[0][0]

@@ -1,4 +1,4 @@
-"""Statements on whole tables, for copying a database."""
+"""Statements on whole tables, with which a database is copied."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ SET_NEXT_KEY = text("SELECT setval(pg_get_serial_sequence(:table, :column), :nex
 
 
 def revision_of(connection: Connection) -> str | None:
-    """Return which migration a database is at; None when it was never migrated."""
+    """Return the revision of a database's last migration, None when it was never migrated."""
     return connection.execute(REVISION).scalar() if inspect(connection).has_table("alembic_version") else None
 
 
 def begin(connection: Connection) -> None:
-    """Begin a transaction, which sees SQLite's file as it is at its first read."""
+    """Begin a transaction, which keeps seeing SQLite's file as it is at the first read."""
     connection.exec_driver_sql("BEGIN")
 
 
 async def lock_tables(connection: AsyncConnection) -> None:
-    """Lock every table of PostgreSQL against others' writes, until the transaction ends."""
+    """Lock every table of PostgreSQL against writes by others until the transaction ends."""
     names = ", ".join(table.fullname for table in Base.metadata.sorted_tables)
     await connection.execute(text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))
 
@@ -36,24 +36,24 @@ async def filled_tables(connection: AsyncConnection) -> list[str]:
 
 
 def all_rows(table: Table, connection: Connection) -> Result[tuple[Any, ...]]:
-    """Return every row of a table, a few at a time."""
+    """Return every row of a table, read ROWS_AT_ONCE at a time."""
     return connection.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE))
 
 
 async def count_rows(table: Table, old: Connection, new: AsyncConnection) -> tuple[int, int]:
-    """Return how many rows a table has on either side."""
+    """Return the number of a table's rows in the old database, and that in the new one."""
     count = select(func.count()).select_from(table)
     return old.execute(count).scalar_one(), (await new.execute(count)).scalar_one()
 
 
 def last_key(column: Column[Any], connection: Connection) -> int:
-    """Return the last key that an SQLite table handed out, also when its row is gone."""
+    """Return the last key that SQLite gave to a row of a table, even if that row is deleted."""
     highest = connection.execute(select(func.max(column))).scalar() or 0
     last = connection.execute(LAST_KEY, {"table": column.table.name}).scalar() or 0
     return max(highest, last)
 
 
 async def set_next_key(column: Column[Any], connection: AsyncConnection, key: int) -> None:
-    """Set the key that PostgreSQL gives to a table's next row."""
+    """Set the key that PostgreSQL gives to the next row of a table."""
     after = {"table": column.table.name, "column": column.name, "next": key}
     await connection.execute(SET_NEXT_KEY, after)

@@ -1,1 +1,1 @@
-"""HTTP: what every request and answer has, whichever feature serves it."""
+"""HTTP: the parts of requests and answers that all features share."""

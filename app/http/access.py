@@ -1,6 +1,6 @@
 """The options of a route (Litestar's `opt`): who may call it, and how strictly its request is read.
 
-The guard checks them, and the document and the table of routes say them.
+The guard checks these options; the OpenAPI document and `litestar route-table` show them.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from litestar.handlers import BaseRouteHandler
 from app.errors import Forbidden
 
 PUBLIC_KEY = "exclude_from_auth"
-"""Litestar's own name for it."""
+"""Litestar's own option: its authentication passes over the routes that have it."""
 RIGHT_KEY = "right"
 LENIENT_KEY = "lenient"
 FORM_KEY = "form"
 
 
 class Right(StrEnum):
-    """What a signed-in caller needs besides."""
+    """A right that a route asks of its signed-in caller."""
 
     SUPERUSER = "superuser"
     SUPERUSER_OR_SELF = "superuser or self"
@@ -26,15 +26,15 @@ class Right(StrEnum):
 
 
 PUBLIC = {PUBLIC_KEY: True}
-"""Whoever asks gets an answer; every other route needs a caller who is signed in."""
+"""Anyone may call the route. Every other route needs a signed-in caller."""
 SUPERUSER = {RIGHT_KEY: Right.SUPERUSER}
 SUPERUSER_OR_SELF = {RIGHT_KEY: Right.SUPERUSER_OR_SELF}
 LENIENT = {LENIENT_KEY: True}
-"""Docs, health and the OAuth endpoints ignore the query parameters that they don't know."""
+"""The route ignores query parameters that it doesn't know: docs, health and the OAuth endpoints do."""
 
 
 class SuperuserOnly(Forbidden):
-    """The caller has no superuser's rights."""
+    """The caller is no superuser."""
 
     detail = "Only superusers may do this"
 
@@ -50,13 +50,13 @@ def is_lenient(handler: BaseRouteHandler) -> bool:
 
 
 def right_of(handler: BaseRouteHandler) -> Right | None:
-    """Return what a signed-in caller of a route needs besides."""
+    """Return the right that a route asks of its signed-in caller; None where it asks for none."""
     right: Right | None = handler.opt.get(RIGHT_KEY)
     return right
 
 
 def check_right(handler: BaseRouteHandler, path: Mapping[str, object], user_id: int, *, is_superuser: bool) -> None:
-    """Let a caller have what a route gives, `path` being its path's parameters. Raise SuperuserOnly."""
+    """Raise SuperuserOnly unless the caller has the right that a route asks for; `path` has the path's parameters."""
     right = right_of(handler)
     if right is None or is_superuser or (right is Right.SUPERUSER_OR_SELF and path.get("user_id") == user_id):
         return
@@ -64,5 +64,5 @@ def check_right(handler: BaseRouteHandler, path: Mapping[str, object], user_id: 
 
 
 def access_of(handler: BaseRouteHandler) -> str:
-    """Return a route's access in a word or three: `public`, `signed in`, or the right that it needs."""
+    """Return who may call a route, as `litestar route-table` shows it: `public`, `signed in` or a right."""
     return "public" if is_public(handler) else right_of(handler) or "signed in"

@@ -1,4 +1,4 @@
-"""The client of a request: its address behind proxies, and the network that limits count it by."""
+"""The client of a request: its IP address, also behind proxies, and the network by which limits count it."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -10,8 +10,8 @@ from app.security.limits import Client
 
 DEVICE_LENGTH = 256
 
-Address: TypeAlias = IPv4Address | IPv6Address
-Network: TypeAlias = IPv4Network | IPv6Network
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
 
 def calling_client(request: ASGIConnection[Any, Any, Any, Any]) -> Client:
@@ -21,12 +21,13 @@ def calling_client(request: ASGIConnection[Any, Any, Any, Any]) -> Client:
 
 
 def client_address(request: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Return the client's address: the peer's, or where that is a trusted proxy, what the proxies say.
+    """Return the client's IP address, or an empty text when it isn't known.
 
-    Each proxy appends whom it talked to to X-Forwarded-For, so that list is read from its end to the first address that
-    is no trusted proxy's: all that stands before it is of the client's own making. It is empty when it isn't known.
+    It is the peer's, unless the peer is a trusted proxy. Each proxy appends its own peer to X-Forwarded-For, so the
+    list is read from its end to the first address that is no trusted proxy's. A client may have made up all that stands
+    before it.
     """
-    trusted: Sequence[Network] = request.app.state.trusted_proxies
+    trusted: Sequence[IPNetwork] = request.app.state.trusted_proxies
     lines = request.headers.getall("x-forwarded-for", []) if trusted else []
     hops = ",".join(lines).split(",")
     address = parse_address(request.client.host) if request.client else None
@@ -39,16 +40,16 @@ def client_address(request: ASGIConnection[Any, Any, Any, Any]) -> str:
 
 
 def client_network(request: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Return what limits count a client by: its IPv4 address, or the /64 network of its IPv6 address.
+    """Return the network by which limits count a client: its IPv4 address, or the /64 network of its IPv6 address.
 
-    One subscriber has at least a /64 (RFC 6177), and would otherwise have 2^64 addresses to guess from.
+    One subscriber has at least a /64 (RFC 6177), and could otherwise guess passwords from 2^64 addresses.
     """
     address = client_address(request)
     return str(IPv6Network((address, 64), strict=False)) if ":" in address else address
 
 
-def parse_address(text: str) -> Address | None:
-    """Return an address as peers and proxies write it, with brackets, a port or a zone; None when it is none."""
+def parse_address(text: str) -> IPAddress | None:
+    """Return the IP address in a text, which may have brackets, a port or a zone; None when there is none."""
     text = text.strip(' \t"')
     host = text[1:].partition("]")[0] if text.startswith("[") else text
     if host.count(":") == 1:

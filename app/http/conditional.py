@@ -28,24 +28,24 @@ TAGGED = [ResponseHeader(name="ETag", description="Names this version of it, for
 UNCHANGED = {304: ResponseSpec(None, description="The client's copy is current", generate_examples=False)}
 
 TAG = re.compile(r'(W/)?"([^"]*)"')
-# As `entity_tag` writes them, and no other way.
+# Versions in the form that `entity_tag` gives them, and in no other.
 VERSION = re.compile(r"[1-9][0-9]{0,18}\Z")
 
 
 def entity_tag(version: int) -> str:
-    """The strong entity tag of a version."""
+    """Return the strong entity tag of a version (section 8.8.3)."""
     return f'"{version}"'
 
 
 def is_unchanged(if_none_match: str | None, version: int) -> bool:
-    """Whether one of the client's copies is current; compared weakly (section 8.8.3.2)."""
+    """Return whether one of the client's copies is current, by weak comparison (section 8.8.3.2)."""
     if if_none_match is None:
         return False
     return if_none_match.strip() == "*" or any(tag == str(version) for _, tag in TAG.findall(if_none_match))
 
 
 def expected_versions(if_match: str | None) -> frozenset[int] | None:
-    """The versions that may be changed, None for any; compared strongly, by which no weak tag matches."""
+    """Return the versions that the client lets be changed, None for any; by strong comparison, no weak tag matches."""
     if if_match is None or if_match.strip() == "*":
         return None
     return frozenset(int(tag) for weak, tag in TAG.findall(if_match) if not weak and VERSION.match(tag))

@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: HEAD as GET, request ids, security headers and the access log, also where routing fails."""
+"""The outermost ASGI layer: HEAD as GET, request ids, security headers and the access log, also for failed requests."""
 
 import asyncio
 import re
@@ -17,14 +17,15 @@ from app import logs
 from app.errors import BadRequest, RequestTimeout
 from app.http.access import is_public
 
-# Others are a client's invention, and belong neither into logs nor into labels, which are kept for ever.
+# A client can make up further methods, which must get neither into logs nor into metrics' labels, which are kept for
+# ever.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-NOWHERE = "/."
-SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
+UNROUTABLE_PATH = "/."
+VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
 
 BODY_WITHIN_SECONDS = 25
-"""How long a whole body may take from the arrival of its headers on, however it trickles in; a worker that is told to
-stop waits longer than that."""
+"""The most seconds between the arrival of a request's headers and the end of its body, however slowly its parts come. A
+worker that is told to stop waits longer than that."""
 
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -36,28 +37,32 @@ SECURITY_HEADERS = [
 HTTPS_HEADERS = [(b"strict-transport-security", b"max-age=31536000; includeSubDomains")]
 
 
-class Observer(Protocol):
-    """Whoever counts requests, metrics say."""
+class RequestObserver(Protocol):
+    """An observer that counts requests and their answers, such as the metrics."""
 
     def arrived(self) -> None:
-        """Count a request that has come."""
+        """Count a request that has arrived."""
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count its answer; `route` is the template of its path, empty where none matched."""
+        """Count an answer.
+
+        `route` is the template of the path, empty where no route matched. `seconds` are those since the request
+        arrived.
+        """
 
 
 class Edge:
-    """Wraps the application's own ASGI handler; plain ASGI, since it runs for every request."""
+    """The layer around the application's own ASGI handler; it is plain ASGI, since it runs for every request."""
 
     def __init__(
-        self, app: ASGIApp, *, allow: Mapping[str, bytes], https: bool, observer: Observer | None = None
+        self, app: ASGIApp, *, allow: Mapping[str, bytes], https: bool, observer: RequestObserver | None = None
     ) -> None:
-        """`allow` has the methods of each path's template, as the Allow header names them."""
+        """Wrap an application; `allow` has the Allow header of each path, by the path's template."""
         self.app = app
         self.allow = allow
         self.observer = observer
         self.headers = SECURITY_HEADERS + (HTTPS_HEADERS if https else [])
-        # Bound once: the module's own would be put together again for each line.
+        # Bound once: an unbound logger is bound again for each line.
         self.logger = structlog.get_logger("access").bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,13 +76,13 @@ class Edge:
         try:
             await self.app(exchange.scope, exchange.receive, exchange.send)
         finally:
-            exchange.log(self.logger)
+            exchange.log_access(self.logger)
             if self.observer:
                 self.observer.answered(exchange.method, exchange.route, exchange.status, exchange.seconds)
 
 
 class PathPrefix:
-    """Puts the path of the public URL, which a proxy cuts off requests, before the paths in answers."""
+    """The layer for a public URL with a path, which a proxy removes from requests: it adds the path to answers."""
 
     def __init__(self, app: ASGIApp, path: str) -> None:
         self.app = app
@@ -86,15 +91,15 @@ class PathPrefix:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
 
-        async def send_on(message: Message) -> None:
+        async def send_with_prefix(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [(name, self.public(name, value)) for name, value in message["headers"]]
+                message["headers"] = [(name, self.with_prefix(name, value)) for name, value in message["headers"]]
             await send(message)
 
-        await self.app(scope, receive, send_on)
+        await self.app(scope, receive, send_with_prefix)
 
-    def public(self, name: bytes, value: bytes) -> bytes:
-        """Return the header as the client must see it."""
+    def with_prefix(self, name: bytes, value: bytes) -> bytes:
+        """Return the value of a header, its URLs with the path of the public URL."""
         match name:
             case b"location" if value.startswith(b"/"):
                 return self.path + value
@@ -111,10 +116,10 @@ class Exchange:
         "headers",
         "is_head",
         "is_received",
-        "receive_on",
         "request_id",
         "scope",
-        "send_on",
+        "server_receive",
+        "server_send",
         "started",
         "status",
     )
@@ -133,30 +138,31 @@ class Exchange:
         self.is_head = scope["method"] == "HEAD"
         self.scope = scope
         if self.is_head:
-            # It takes the route, guard and handler of GET; only its body is left out (RFC 9110, section 9.3.2).
+            # HEAD takes the route, guard and handler of GET; only the body is left out (RFC 9110, section 9.3.2).
             scope["method"] = "GET"
         if "//" in scope["path"]:
-            # The router takes it for one slash; a proxy that bars a path doesn't, and lets it through.
+            # The router takes two slashes for one. A proxy that bars a path doesn't, and would let the request through.
             # Not reported: `normalize_path` in litestar/utils/path.py.
-            scope["path"] = NOWHERE
+            scope["path"] = UNROUTABLE_PATH
         self.scope.setdefault("state", {})["request_id"] = self.request_id
-        self.receive_on = receive
+        self.server_receive = receive
         self.is_received = False
-        self.send_on = send
+        self.server_send = send
         self.headers = headers
         self.allow = allow
         self.status = 0
 
     async def receive(self) -> ReceiveMessage:
-        """Return a message of the request; whoever reads no body pays nothing for its deadline.
+        """Return the next message of the request. A request whose body isn't read pays nothing for the deadline.
 
-        Raise RequestTimeout, and BadRequest when the client hangs up before its body has come.
+        Raise RequestTimeout after BODY_WITHIN_SECONDS, and BadRequest when the client disconnects before the body's
+        end.
         """
         if self.is_received:
-            return await self.receive_on()
+            return await self.server_receive()
         try:
             async with asyncio.timeout(BODY_WITHIN_SECONDS - self.seconds):
-                message = await self.receive_on()
+                message = await self.server_receive()
         except TimeoutError:
             raise RequestTimeout from None
         if message["type"] != "http.request":
@@ -165,53 +171,53 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a message of the answer on, with the headers that every answer has."""
+        """Pass a message of the answer to the server, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = self.answer_headers(list(message["headers"]))
         elif self.is_head and message["type"] == "http.response.body":
             message["body"] = b""
-        await self.send_on(message)
+        await self.server_send(message)
 
     def answer_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """Return the headers of an answer: its own first, so that a handler's choice wins over the default."""
+        """Return the headers of an answer: the handler's own, and the defaults for those that it doesn't set."""
         own = {name for name, _ in headers}
         if b"allow" in own:
-            headers = [(name, self.allowed(value) if name == b"allow" else value) for name, value in headers]
+            headers = [(name, self.allow_header(value) if name == b"allow" else value) for name, value in headers]
         headers += [header for header in self.headers if header[0] not in own]
         headers.append((b"x-request-id", self.request_id.encode()))
         if b"cache-control" not in own and self.is_guarded():
             headers.append((b"cache-control", b"private, no-cache"))
         return headers
 
-    def allowed(self, methods: bytes) -> bytes:
-        """Return the methods of the path; the framework's answer to OPTIONS forgets those of later handlers."""
+    def allow_header(self, methods: bytes) -> bytes:
+        """Return the Allow header of the path; that of Litestar's answer to OPTIONS lacks some handlers' methods."""
         # https://github.com/litestar-org/litestar/issues/4169: delete `allow` with Litestar 3, where it is mended.
         return self.allow.get(self.route) or with_head(methods)
 
     def is_guarded(self) -> bool:
-        """Return whether the route asks who calls, answered or refused."""
-        handler = cast("BaseRouteHandler | None", self.scope.get("route_handler"))  # None where no route took it
+        """Return whether the route needs a signed-in caller, whether or not this one was."""
+        handler = cast("BaseRouteHandler | None", self.scope.get("route_handler"))  # None where no route matched
         return handler is not None and not is_public(handler)
 
     @property
     def method(self) -> str:
-        """The method as the client sent it, or `other`."""
+        """The method that the client sent, or `other` for one that isn't in METHODS."""
         method = "HEAD" if self.is_head else self.scope["method"]
         return method if method in METHODS else "other"
 
     @property
     def route(self) -> str:
-        """The template of the path; empty where no route took it."""
+        """The template of the path; empty where no route matched."""
         return self.scope.get("path_template", "")
 
     @property
     def seconds(self) -> float:
-        """The time since the request arrived."""
+        """The seconds since the request arrived."""
         return perf_counter() - self.started
 
-    def log(self, logger: FilteringBoundLogger) -> None:
-        """Write the access line, with the route's template for the path: it holds nothing that a client made up."""
+    def log_access(self, logger: FilteringBoundLogger) -> None:
+        """Log the request, with the route's template instead of the path, so that no line holds a client's own text."""
         user = self.scope.get("user")
         logger.info(
             "request",
@@ -224,14 +230,14 @@ class Exchange:
 
 
 def request_id(scope: HTTPScope) -> str:
-    """Return the client's X-Request-ID where it is sane, else a random one."""
+    """Return the client's X-Request-ID where it is valid, else a random one."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and SANE_ID.match(value):
+        if name == b"x-request-id" and VALID_REQUEST_ID.match(value):
             return value.decode("ascii")
     return secrets.token_hex(16)
 
 
 def with_head(allow: bytes) -> bytes:
-    """Return an Allow header that names HEAD wherever it names GET."""
+    """Return an Allow header with HEAD added wherever it has GET."""
     methods = {method.strip() for method in allow.split(b",")}
     return b", ".join(sorted(methods | {b"HEAD"} if b"GET" in methods else methods))

@@ -1,4 +1,4 @@
-"""What a feature is given, and what it brings to the application."""
+"""Features: the parts from which each is built, and the routes, jobs and commands that each adds to the application."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from app.database.sessions import Database
 from app.http.paging import Cursors
 from app.jobs.mail import MailSender, create_mailer
 from app.jobs.queue import JobQueue
-from app.jobs.worker import Handler
+from app.jobs.worker import JobHandler
 from app.security.limits import Limits
 from app.security.password_policy import PasswordPolicy
 from app.security.passwords import Passwords
@@ -27,11 +27,11 @@ from app.settings import Settings
 
 Value = TypeVar("Value")
 Chore = Callable[[], Awaitable[int]]
-"""Deletes what has expired, and returns how many there were."""
+"""Deletes expired rows, and returns their number."""
 
 
 class Parts:
-    """What features are built from: made from the settings once an application, and closed with it."""
+    """The parts from which features are built: made from the settings for each application, and closed with it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -52,16 +52,16 @@ class Parts:
         self.jobs = JobQueue(self.database)
         self.mail = MailSender(create_mailer(settings), sender=settings.mail_from, url=settings.url)
         self.login_observers: list[Callable[[str], None]] = []
-        """Told how each login went: `success`, `failure` or `limited`."""
+        """Functions that are called with the outcome of each login: `success`, `failure` or `limited`."""
 
     @property
     def databases(self) -> Sequence[Database]:
-        """The primary, and its standbys."""
+        """The primary, and then its standbys."""
         return [self.database, *self.replicas.standbys]
 
     @property
     def state(self) -> State:
-        """What the guard and other code without dependencies finds in the application's state."""
+        """The application's state, for the guard and other code that Litestar gives no dependencies."""
         return State(
             {
                 "parts": self,
@@ -74,7 +74,7 @@ class Parts:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Watch the standbys beside the block, and close every connection at its end."""
+        """Measure the standbys while the block runs, and close every connection at its end."""
         try:
             async with self.replicas.watched():
                 yield
@@ -84,25 +84,25 @@ class Parts:
 
 
 class Feature(Struct, frozen=True, kw_only=True):
-    """What a feature brings. Nothing outside its folder names any of it."""
+    """The things that a feature adds to the application. Nothing outside the feature's folder names any of them."""
 
     routes: Sequence[ControllerRouterHandler] = ()
     tags: Sequence[Tag] = ()
-    """Its sections of the document."""
+    """The sections of the OpenAPI document."""
     dependencies: Mapping[str, Provide] = {}
-    """What its handlers are given, by the name of their argument."""
+    """The dependencies of handlers, by the names of their arguments."""
     on_app_init: Sequence[OnAppInitHandler] = ()
     middleware: Sequence[Middleware] = ()
-    jobs: Mapping[str, Handler] = {}
-    """What does each kind of its jobs."""
+    jobs: Mapping[str, JobHandler] = {}
+    """The handler of each kind of job."""
     chores: Sequence[Chore] = ()
-    """What is done once a day."""
+    """The functions that run once a day."""
     commands: Sequence[click.Command] = ()
-    """An operator's commands, below `litestar`."""
+    """The commands for operators: `litestar NAME`."""
 
 
 def combine(features: Sequence[Feature]) -> Feature:
-    """Return what all of them bring, in their order."""
+    """Return one feature that has the things of all features, in their order. Raise ValueError as `union` does."""
     return Feature(
         routes=[route for feature in features for route in feature.routes],
         tags=[tag for feature in features for tag in feature.tags],
@@ -116,7 +116,7 @@ def combine(features: Sequence[Feature]) -> Feature:
 
 
 def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
-    """Return the entries of all mappings. Raise ValueError when two features use one name for two things."""
+    """Return one mapping with the entries of all. Raise ValueError when two have the same key."""
     entries = [entry for mapping in mappings for entry in mapping.items()]
     result = dict(entries)
     if len(result) < len(entries):
@@ -125,12 +125,15 @@ def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
 
 
 def provide(**dependencies: object) -> dict[str, Provide]:
-    """Return dependencies that are the same for every request, by name."""
+    """Return dependencies by name, each of which is the same object for every request."""
     return {name: Provide(constant(value), sync_to_thread=False) for name, value in dependencies.items()}
 
 
 def provide_readable(replicas: Replicas, services: Mapping[Database, object]) -> Provide:
-    """Return a dependency that reads what a signed-in user owns, from a standby where one is complete enough."""
+    """Return a dependency on the service that reads for a signed-in user: on a standby where one is complete enough.
+
+    `services` has the service of each database.
+    """
     if not replicas.standbys:
         return Provide(constant(services[replicas.primary]), sync_to_thread=False)
 

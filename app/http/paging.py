@@ -1,4 +1,4 @@
-"""Lists over HTTP: the query that asks for a page, sealed cursors, and the headers that lead to the next page."""
+"""Lists over HTTP: the query parameters of a page, cursors that clients can't forge, and the link to the next page."""
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -13,7 +13,7 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from app.database.pages import Page, PageQuery, Position, Read
-from app.database.search import terms_of
+from app.database.search import search_terms
 from app.errors import InvalidField, InvalidFields
 
 Limit = Annotated[
@@ -60,69 +60,72 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class InvalidCursor(InvalidFields):
-    """The cursor is forged, or was given out for another list, user, order or search."""
+    """The cursor is forged, or belongs to another list, user, order or search."""
 
     def __init__(self) -> None:
         super().__init__(InvalidField("/cursor", "is not one that this list gave out"))
 
 
 class Cursors:
-    """Seals positions, so that a client can't change them into another place, list, user, order or search."""
+    """Cursors: positions with a message authentication code, so that a client can't forge them.
+
+    A cursor is good for one context: a list, user, order and search.
+    """
 
     def __init__(self, *secrets: str) -> None:
-        """The first secret seals; what an earlier one has sealed opens too. Empty ones don't count."""
+        """Make new cursors with the first secret, and also accept those of the others. Empty secrets are ignored."""
         self.keys = [hmac.digest(secret.encode(), b"cursors", "sha256") for secret in secrets if secret]
 
-    def seal(self, position: Position, *scope: object) -> str:
-        """Return the cursor of a position within what `scope` names."""
-        return self._token(self.keys[0], msgspec.msgpack.encode(position), scope)
+    def seal(self, position: Position, *context: object) -> str:
+        """Return the cursor of a position in a context."""
+        return self._sealed(self.keys[0], msgspec.msgpack.encode(position), context)
 
-    def open(self, cursor: str, *scope: object) -> Position:
-        """Return the position that was sealed for the same scope. Raise InvalidCursor."""
+    def open(self, cursor: str, *context: object) -> Position:
+        """Return the position of a cursor. Raise InvalidCursor when it is forged, or was made for another context."""
         try:
             payload = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[MAC_BYTES:]
         except ValueError:
             raise InvalidCursor from None
-        # Sealed again and compared whole: base64 can write the same bytes in several ways.
-        if not any(hmac.compare_digest(self._token(key, payload, scope), cursor) for key in self.keys):
+        # The whole cursor is made again and compared, since base64 can write the same bytes in several forms.
+        if not any(hmac.compare_digest(self._sealed(key, payload, context), cursor) for key in self.keys):
             raise InvalidCursor
         return Position(*msgspec.msgpack.decode(payload))
 
     @staticmethod
-    def _token(key: bytes, payload: bytes, scope: Sequence[object]) -> str:
-        mac = hmac.digest(key, msgspec.msgpack.encode((scope, payload)), "sha256")[:MAC_BYTES]
+    def _sealed(key: bytes, payload: bytes, context: Sequence[object]) -> str:
+        mac = hmac.digest(key, msgspec.msgpack.encode((context, payload)), "sha256")[:MAC_BYTES]
         return urlsafe_b64encode(mac + payload).rstrip(b"=").decode()
 
 
 def page_query(
     request: AnyRequest, *, limit: int, cursor: str | None, sort: str, q: str | None, count: bool
 ) -> PageQuery:
-    """Return the page that a signed-in user asks for. Raise InvalidFields."""
-    terms = terms_of(q) if q else ()
+    """Return the page that a signed-in user asks for. Raise InvalidCursor, and InvalidFields for too many words."""
+    terms = search_terms(q) if q else ()
     cursors: Cursors = request.app.state.cursors
-    after = cursors.open(cursor, *scope_of(request, sort, terms)) if cursor else None
+    after = cursors.open(cursor, *cursor_context(request, sort, terms)) if cursor else None
     return PageQuery(limit, sort, terms, after, count)
 
 
 def page_response(request: AnyRequest, query: PageQuery, page: Page[Read]) -> Response[list[Read]]:
-    """Return the rows as a bare array; in the headers, where the next page is and how many there are in all."""
+    """Return the rows of a page as an array, with `Link` to the next page and `X-Total-Count` where they are known."""
     headers = {}
     if page.last:
         cursors: Cursors = request.app.state.cursors
-        cursor = cursors.seal(page.last, *scope_of(request, query.sort, query.terms))
+        cursor = cursors.seal(page.last, *cursor_context(request, query.sort, query.terms))
         headers["Link"] = f'<{next_url(request, cursor)}>; rel="next"'
     if page.total is not None:
         headers["X-Total-Count"] = str(page.total)
     return Response(page.rows, headers=headers)
 
 
-def scope_of(request: AnyRequest, sort: str, terms: Sequence[str]) -> tuple[object, ...]:
-    """Return what a cursor is good for: this path, user, order and search."""
+def cursor_context(request: AnyRequest, sort: str, terms: Sequence[str]) -> tuple[object, ...]:
+    """Return the context of a cursor: path, user, order and search."""
     return request.scope["path"].rstrip("/"), request.user.id, sort, terms
 
 
 def next_url(request: AnyRequest, cursor: str) -> str:
-    """Return the request's own path and query with another cursor; without a host, which a proxy may have changed."""
+    """Return the request's path and query with another cursor, without the host, which a proxy may have changed."""
     query = parse_qsl(request.scope["query_string"].decode(errors="replace"), keep_blank_values=True)
     parameters = [(name, value) for name, value in query if name != "cursor"]
     return f"{quote(request.scope['path'])}?{urlencode([*parameters, ('cursor', cursor)])}"

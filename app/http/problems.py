@@ -1,4 +1,4 @@
-"""Answers to errors: problem details (RFC 9457), and RFC 6749's errors for OAuth clients."""
+"""The answers to errors: problem details (RFC 9457), and for OAuth clients the errors of RFC 6749."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -41,13 +41,13 @@ class OAuthProblem(Struct, kw_only=True):
 
 
 def app_error(error: Exception) -> AppError:
-    """Return any exception as one of ours, so that no text of a library or driver reaches a client."""
+    """Return the application's error for any exception, so that no text of a library or driver reaches a client."""
     match error:
         case AppError():
             return error
         case HashingOverloadedError():
             return Unavailable("Too many passwords are being checked; try again")
-        case ExceptionGroup():  # the framework's cleanup of a dependency failed as well; its cause came first
+        case ExceptionGroup():  # Litestar's cleanup of a dependency failed as well; the cause was raised first.
             return app_error(error.__cause__ if isinstance(error.__cause__, Exception) else error.exceptions[0])
         case ValidationException():
             return invalid_parameters(error)
@@ -57,7 +57,7 @@ def app_error(error: Exception) -> AppError:
 
 
 class FrameworkError(AppError):
-    """An error that the framework's routing or body reading raised, with its own status."""
+    """An error of Litestar's, raised while it routed the request or read the body, with that error's status."""
 
     def __init__(self, status: int, detail: str, headers: dict[str, str]) -> None:
         self.status = status
@@ -65,7 +65,7 @@ class FrameworkError(AppError):
 
 
 def framework_error(error: HTTPException) -> AppError:
-    """Return an HTTP exception of the framework as one of ours, with a detail in our words."""
+    """Return the application's error for one of Litestar's, with a detail of the application's."""
     match error:
         case NotFoundException():
             detail = "There is nothing at this path"
@@ -79,22 +79,22 @@ def framework_error(error: HTTPException) -> AppError:
 
 
 def invalid_parameters(error: ValidationException) -> AppError:
-    """Return an error that names the parameters that the framework refused; a body that is missing is no JSON."""
-    extra = error.extra if isinstance(error.extra, list) else []
-    if any(problem.get("key") == "data" for problem in extra):
+    """Return InvalidFields with the parameters that Litestar refused, or BadRequest for a missing body."""
+    refusals = error.extra if isinstance(error.extra, list) else []
+    if any(refusal.get("key") == "data" for refusal in refusals):
         return BadRequest("The body is missing")
-    return InvalidFields(*(InvalidField(f"/{parameter_name(problem)}", "is not a valid value") for problem in extra))
+    return InvalidFields(*(InvalidField(f"/{parameter_name(refusal)}", "is not a valid value") for refusal in refusals))
 
 
-def parameter_name(problem: Mapping[str, str]) -> str:
-    """Return what the client calls a parameter; the framework names a header after the handler's argument."""
+def parameter_name(refusal: Mapping[str, str]) -> str:
+    """Return a parameter's name in the request; for a header, Litestar gives the name of the handler's argument."""
     # https://github.com/litestar-org/litestar/issues/4215
-    name = problem.get("key", "")
-    return name.replace("_", "-").title() if problem.get("source") == "header" else name
+    name = refusal.get("key", "")
+    return name.replace("_", "-").title() if refusal.get("source") == "header" else name
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Problem | OAuthProblem]:
-    """Answer an exception; log a fault of ours with its traceback, and an outage with its cause."""
+    """Return the answer to an exception; log a bug with its traceback, and an outage with its cause."""
     mapped = app_error(error)
     if mapped.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unhandled exception", exc_info=error)
@@ -118,8 +118,8 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
 
 
 def cause_of(error: Exception) -> str:
-    """Return the name that an operator looks an outage up by: the driver's own, where it is one of the driver's."""
+    """Return the name of an outage's error: the driver's, where the driver raised it, else that of its type."""
     return type(error.driver_exception if isinstance(error, DBAPIError) else error).__name__
 
 
-HANDLERS: ExceptionHandlersMap = {Exception: respond, HTTPException: respond}
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {Exception: respond, HTTPException: respond}

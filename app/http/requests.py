@@ -1,4 +1,4 @@
-"""Checks of a request before a handler sees it: strict JSON, known query parameters, canonical ids."""
+"""Checks of a request before its handler runs: strict JSON, known query parameters, canonical ids."""
 
 import re
 from collections import Counter
@@ -22,24 +22,24 @@ from app.database.sessions import Transaction
 from app.errors import BadRequest, InvalidField, InvalidFields, NotFound, UnsupportedMediaType
 from app.http.access import is_lenient
 
-T = TypeVar("T", bound=Struct)
+StructT = TypeVar("StructT", bound=Struct)
 InTransaction = NamedDependency[SkipValidation[Transaction]]
-"""A handler's `transaction`: it commits when the handler has returned, and before the answer starts."""
+"""The type of a handler's `transaction`, which commits when the handler has returned, and before the answer starts."""
 
 MAX_ID = 2**63 - 1
-MAX_UNKNOWN = 20
-"""Of so many unknown fields an answer tells: a body has room for 100,000, which would take half a second to tell."""
+MAX_UNKNOWN_FIELDS = 20
+"""The most unknown fields that an answer names: a body can have 100,000, which would take half a second to write."""
 QUERY_PARAMETERS = "query_parameters"
-# Numbers and booleans are written one way only; no text has NUL, which PostgreSQL can neither store nor compare.
-FORMS = {int: re.compile(r"(0|-?[1-9][0-9]*)\Z"), bool: re.compile(r"(true|false)\Z")}
-ANY_FORM = re.compile(r"[^\0]*\Z")
+# Numbers and booleans have one form each. No text may have NUL, which PostgreSQL can neither store nor compare.
+CANONICAL_VALUES = {int: re.compile(r"(0|-?[1-9][0-9]*)\Z"), bool: re.compile(r"(true|false)\Z")}
+ANY_VALUE = re.compile(r"[^\0]*\Z")
 
 
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON is decoded in one pass, strictly, into the handler's own Struct."""
 
     async def json(self) -> object:
-        """The body as the handler's Struct; raises BadRequest when it is no JSON, InvalidFields when it doesn't fit."""
+        """Return the body as the handler's Struct. Raise BadRequest when it isn't JSON, and InvalidFields."""
         if self._json is Empty:
             field = self.route_handler.parsed_data_field
             self._json = decode(await self.body(), field.annotation if field else Struct)
@@ -48,23 +48,23 @@ class StrictRequest(Request[Any, Any, Any]):
 
 @lru_cache
 def decoder(struct: type[Struct]) -> msgspec.json.Decoder[Any]:
-    """One decoder a type, made at its first use."""
+    """Return the one decoder of a type, which is made at its first use."""
     return msgspec.json.Decoder(struct)
 
 
-def decode(body: bytes, struct: type[T]) -> T:
-    """Decode a JSON body; raises BadRequest and InvalidFields."""
+def decode(body: bytes, struct: type[StructT]) -> StructT:
+    """Return a JSON body as a Struct. Raise BadRequest when it isn't JSON, and InvalidFields."""
     try:
-        decoded: T = decoder(struct).decode(body)
+        decoded: StructT = decoder(struct).decode(body)
     except msgspec.ValidationError:
-        raise InvalidFields(*invalid_fields(parse(body), struct)) from None
+        raise InvalidFields(*invalid_fields(decode_any(body), struct)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadRequest("The body is not valid JSON") from None
     return decoded
 
 
-def parse(body: bytes) -> object:
-    """Any JSON as Python objects; raises BadRequest."""
+def decode_any(body: bytes) -> object:
+    """Return any JSON as Python objects. Raise BadRequest."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -72,22 +72,22 @@ def parse(body: bytes) -> object:
 
 
 def invalid_fields(raw: object, struct: type[Struct]) -> list[InvalidField]:
-    """Every field of the body that is wrong, not just the first one that the decoder met; of unknown ones, a few."""
+    """Return all invalid fields of a body, where the decoder names only the first one."""
     if not isinstance(raw, dict):
         return [InvalidField("", "must be an object")]
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    unknown = islice((name for name in raw if name not in fields), MAX_UNKNOWN)
+    unknown = islice((name for name in raw if name not in fields), MAX_UNKNOWN_FIELDS)
     errors = [InvalidField(pointer(name), "is unknown") for name in unknown]
     for name, field in fields.items():
         if name in raw and not fits(raw[name], field.type):
-            errors.append(InvalidField(pointer(name), "must be " + expected(type_info(field.type))))
+            errors.append(InvalidField(pointer(name), "must be " + describe_type(type_info(field.type))))
         elif name not in raw and field.required:
             errors.append(InvalidField(pointer(name), "is required"))
     return sorted(errors, key=lambda error: error.pointer)
 
 
 def fits(value: object, annotation: object) -> bool:
-    """Whether a value has the type and keeps the bounds of a field."""
+    """Return whether a value has the type of a field, and is within its bounds."""
     try:
         msgspec.convert(value, annotation)
     except msgspec.ValidationError:
@@ -96,17 +96,17 @@ def fits(value: object, annotation: object) -> bool:
 
 
 def pointer(name: str) -> str:
-    """The JSON pointer (RFC 6901) to a member of the body."""
+    """Return the JSON pointer (RFC 6901) to a member of the body."""
     return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
-def expected(kind: Type) -> str:  # noqa: PLR0911 - one for each kind of type
-    """What a field must be, in words of ours, from its type; `extra` of its Meta may say more (`{"form": ...}`)."""
+def describe_type(kind: Type) -> str:  # noqa: PLR0911 - one for each kind of type
+    """Return a type in words for the client; Meta's `extra` may add the syntax of a string (`{"syntax": ...}`)."""
     match kind:
         case Metadata(type=inner, extra=extra):
-            return expected(inner) + (f" ({extra['form']})" if extra else "")
+            return describe_type(inner) + (f" ({extra['syntax']})" if extra else "")
         case UnionType(types=kinds):
-            return " or ".join(expected(part) for part in kinds if part != type_info(UnsetType))
+            return " or ".join(describe_type(part) for part in kinds if part != type_info(UnsetType))
         case StrType(min_length=low, max_length=high):
             return f"a string of {low or 0} to {high} characters" if high else "a string"
         case IntType(ge=low, le=high):
@@ -119,10 +119,10 @@ def expected(kind: Type) -> str:  # noqa: PLR0911 - one for each kind of type
 
 
 async def check_request(request: Request[Any, Any, Any]) -> None:
-    """Check what comes with a request, before its handler. Raise NotFound, InvalidFields and UnsupportedMediaType.
+    """Check a request before its handler runs. Raise NotFound, BadRequest, InvalidFields and UnsupportedMediaType.
 
-    Not a guard of Litestar's, which copies its handler at each request; and asynchronous although it waits for nothing:
-    the framework runs others in a thread.
+    This is no guard of Litestar's, for which Litestar copies the handler at each request. It is asynchronous although
+    it waits for nothing, since Litestar runs a synchronous one in a thread.
     """
     # Not reported: `authorize_connection` in litestar/handlers/base.py. Litestar 3 copies no handlers.
     handler = request.route_handler
@@ -136,7 +136,7 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
 
 
 def check_ids(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
-    """Ids are written one way only, without sign, zero, space or digits of other scripts, and fit 64 bits."""
+    """Raise NotFound unless the path's ids are from 1 to MAX_ID, without sign, leading zero, space or other digits."""
     segments = connection.scope["path"].split("/")
     for value in connection.path_params.values():
         if isinstance(value, int) and not (1 <= value <= MAX_ID and str(value) in segments):
@@ -144,7 +144,7 @@ def check_ids(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
 
 
 def check_query(query: bytes, known: Mapping[str, re.Pattern[str]]) -> None:
-    """Query parameters are UTF-8, known, come once and have the form of their type."""
+    """Raise BadRequest for a query that isn't UTF-8, InvalidFields for unknown, repeated and malformed parameters."""
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
@@ -162,7 +162,7 @@ def check_query(query: bytes, known: Mapping[str, re.Pattern[str]]) -> None:
 
 
 def check_media_type(content_type: str) -> None:
-    """JSON bodies say that they are JSON, and are UTF-8 (RFC 8259)."""
+    """Raise UnsupportedMediaType unless a body is declared as JSON, which is UTF-8 (RFC 8259)."""
     media_type, _, parameters = content_type.partition(";")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if media_type.strip().lower() != "application/json" or charset not in {"", "utf-8"}:
@@ -170,13 +170,13 @@ def check_media_type(content_type: str) -> None:
 
 
 def index_query_parameters(app: Litestar) -> None:
-    """Write on each handler the query parameters that it takes, and the form of their values, for `check_request`."""
+    """Store with each handler its query parameters, and the pattern of each one's values, for `check_request`."""
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             for handler, model in route.route_handler_map.values():
                 fields = handler.parsed_fn_signature.parameters
                 types = {name: field.annotation for name, field in fields.items()}
                 handler.opt[QUERY_PARAMETERS] = {
-                    parameter.field_alias: FORMS.get(types.get(parameter.field_name, str), ANY_FORM)
+                    parameter.field_alias: CANONICAL_VALUES.get(types.get(parameter.field_name, str), ANY_VALUE)
                     for parameter in model.expected_query_params
                 }

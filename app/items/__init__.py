@@ -1,1 +1,1 @@
-"""Items: the owned resource that every next resource copies."""
+"""Items: the example of a resource that belongs to its user, which new resources copy."""

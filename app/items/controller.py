@@ -16,7 +16,7 @@ from app.http.openapi import raises
 from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.http.requests import InTransaction
 from app.items.repository import ItemNotFound, NotYourItem
-from app.items.schemas import Id, ItemCreate, ItemRead, ItemUpdate
+from app.items.schemas import ItemCreate, ItemRead, ItemUpdate, RowId
 from app.items.service import ItemService
 
 Items = NamedDependency[SkipValidation[ItemService]]
@@ -73,7 +73,7 @@ class ItemController(Controller):
         self,
         request: SignedInRequest,
         readable_items: Items,
-        item_id: FromPath[Id],
+        item_id: FromPath[RowId],
         if_none_match: IfNoneMatch = None,
     ) -> Response[ItemRead | None]:
         """One item of the caller's."""
@@ -94,7 +94,7 @@ class ItemController(Controller):
         request: SignedInRequest,
         items: Items,
         transaction: InTransaction,
-        item_id: FromPath[Id],
+        item_id: FromPath[RowId],
         data: JSONBody[ItemUpdate],
         if_match: IfMatch = None,
     ) -> Response[ItemRead]:
@@ -109,7 +109,7 @@ class ItemController(Controller):
         request: SignedInRequest,
         items: Items,
         transaction: InTransaction,
-        item_id: FromPath[Id],
+        item_id: FromPath[RowId],
         if_match: IfMatch = None,
     ) -> None:
         """Delete an item."""

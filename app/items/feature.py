@@ -1,4 +1,4 @@
-"""Items: what the application takes from this folder."""
+"""The feature of items: its routes and services."""
 
 from litestar.openapi.spec import Tag
 
@@ -9,7 +9,7 @@ from app.items.service import ItemService
 
 
 def feature(parts: Parts) -> Feature:
-    """Return the routes of items."""
+    """Return the routes of items, and the services that they use."""
     services = {database: ItemService(ItemRepository(database)) for database in parts.databases}
     return Feature(
         routes=[ItemController],

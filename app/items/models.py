@@ -3,11 +3,8 @@
 from sqlalchemy import Index, String, Text, text
 from sqlalchemy.orm import Mapped, backref, mapped_column, relationship
 
-from app.database.models import Owned
+from app.database.models import Owned, code_point_string
 from app.users.models import User
-
-# By code point on every PostgreSQL, whatever its locale, as on SQLite.
-Title = String(200).with_variant(String(200, collation="C"), "postgresql")
 
 
 class Item(Owned):
@@ -15,11 +12,11 @@ class Item(Owned):
 
     __tablename__ = "items"
     __table_args__ = (
-        # One for each order of an owner's list; they also serve the foreign key.
+        # One index for each order of an owner's list; they also serve the foreign key.
         Index("ix_items_owner_id_id", "owner_id", text("(id + 0)")),
         Index(None, "owner_id", "updated_at", "id"),
         Index(None, "owner_id", "title", "id"),
-        # Of the text's trigrams; SQLite has nothing like it, and looks at each of an owner's rows.
+        # The trigrams of the searched text. SQLite has no such index, and reads each of an owner's rows.
         Index(
             None,
             "search_text",
@@ -30,9 +27,9 @@ class Item(Owned):
         Owned.__table_args__,
     )
 
-    title: Mapped[str] = mapped_column(Title)
+    title: Mapped[str] = mapped_column(code_point_string(200))
     description: Mapped[str | None] = mapped_column(String(10_000))
     search_text: Mapped[str] = mapped_column(Text)
 
-    # No lazy loading: a query that isn't written down is an error, and so is one that forgets its owner.
+    # Without lazy loading, every query is written down, and names the owner.
     owner: Mapped[User] = relationship(lazy="raise", backref=backref("items", lazy="raise", passive_deletes=True))

@@ -1,4 +1,4 @@
-"""The statements on items; those of every owned row are in app/database/repository.py."""
+"""The statements on items; those on all rows that belong to a user are in app/database/repository.py."""
 
 from app.database.repository import OwnedRepository
 from app.errors import Forbidden, NotFound
@@ -13,7 +13,7 @@ class ItemNotFound(NotFound):
 
 
 class NotYourItem(Forbidden):
-    """The item is somebody else's."""
+    """The item belongs to another user."""
 
     detail = "Not authorized to access this item"
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-Id = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
+RowId = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
 Title = Annotated[
     str,
     Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$", description="What it is called.", examples=["Umbrella"]),
@@ -33,9 +33,9 @@ class ItemUpdate(Struct, forbid_unknown_fields=True):
 class ItemRead(Struct):
     """An item as its owner sees it."""
 
-    id: Id
+    id: RowId
     title: Annotated[str, Meta(examples=["Umbrella"])]
     description: Annotated[str | None, Meta(examples=["Black, folding"])]
-    owner_id: Id
+    owner_id: RowId
     created_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]
     updated_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]

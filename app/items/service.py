@@ -11,7 +11,7 @@ from app.items.schemas import ItemCreate, ItemRead, ItemUpdate
 
 
 class ItemService:
-    """What an owner does with items."""
+    """The service that creates, lists, reads, changes and deletes the items of their owners."""
 
     def __init__(self, items: ItemRepository) -> None:
         self.items = items
@@ -19,7 +19,7 @@ class ItemService:
     async def create(
         self, owner_id: int, data: ItemCreate, transaction: Transaction | None = None
     ) -> Versioned[ItemRead]:
-        """Add an item, with the text that a search looks at."""
+        """Add an item, with the text that a search compares."""
         search_text = searchable(data.title, data.description)
         return await self.items.create(owner_id, structs.asdict(data) | {"search_text": search_text}, transaction)
 
@@ -34,7 +34,7 @@ class ItemService:
     async def update(
         self, transaction: Transaction, owner_id: int, item_id: int, data: ItemUpdate, expected: Versions | None
     ) -> Versioned[ItemRead]:
-        """Change what is given of an item. Raise ItemNotFound, NotYourItem and PreconditionFailed."""
+        """Change the given fields of an item. Raise ItemNotFound, NotYourItem and PreconditionFailed."""
         item = await self.items.to_change(transaction, owner_id, item_id, expected)
         values = {"title": item.title, "description": item.description} | given(data)
         search_text = searchable(values["title"], values["description"])

@@ -23,27 +23,27 @@ from app.settings import Settings, SmtpServer, mailbox, smtp_server
 ANSWER_WITHIN_SECONDS = 15
 SEND_WITHIN_SECONDS = 25
 QUIT_WITHIN_SECONDS = 1
-# Whatever could end a header's line, for any reader of it.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# All characters that could end the line of a header for some program that reads it.
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 log = structlog.stdlib.get_logger("mail")
 
 
 class Mailer(Protocol):
-    """A way for messages to leave the service."""
+    """A transport that sends messages."""
 
     async def send(self, message: EmailMessage) -> None:
-        """Pass a message on. Whatever this raises, the message may not have gone."""
+        """Send a message. After an error the message may or may not have been sent."""
 
 
 class SmtpMailer:
-    """Passes messages to a server, each over a connection of its own."""
+    """A transport by SMTP, with one connection for each message."""
 
     def __init__(self, server: SmtpServer) -> None:
         self.server = server
 
     async def send(self, message: EmailMessage) -> None:
-        """Have the server take the message. Raise aiosmtplib.SMTPException and OSError, time-outs among them."""
+        """Send a message to the server, within SEND_WITHIN_SECONDS. Raise aiosmtplib.SMTPException and OSError."""
         server = self.server
         client = aiosmtplib.SMTP(
             hostname=server.host,
@@ -58,7 +58,7 @@ class SmtpMailer:
             async with asyncio.timeout(SEND_WITHIN_SECONDS):
                 await client.connect()
                 await client.send_message(message)
-            # The server has taken the message: no failure from here on may have it sent again.
+            # The server has accepted the message: an error from here on must not have it sent again.
             with suppress(aiosmtplib.SMTPException):
                 await client.quit(timeout=QUIT_WITHIN_SECONDS)
         finally:
@@ -66,13 +66,13 @@ class SmtpMailer:
 
 
 class FileMailer:
-    """Writes each message into a file of its own, for development; only its owner can read them."""
+    """A transport for development, which writes each message to a file that only the process's user can read."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     async def send(self, message: EmailMessage) -> None:
-        """Write the message; its file appears under its name when it is whole. Raise OSError."""
+        """Write a message to a file, which gets its name when it is complete. Raise OSError."""
         path = await to_thread.run_sync(self._write, message.as_bytes(policy=default_policy.clone(utf8=True)))
         log.info("mail_written", path=str(path))
 
@@ -86,53 +86,53 @@ class FileMailer:
 
 
 class MailSender:
-    """Sends the application's own texts."""
+    """The sender of the application's own mails."""
 
     def __init__(self, mailer: Mailer, *, sender: str, url: str) -> None:
-        """`sender` is whom the mails come from, `url` where the service is, which every text may name."""
+        """Send from the mailbox `sender`; `url` is that of the service, which every text may name."""
         self.mailer = mailer
         self.sender = sender
         self.url = url
 
     async def send(self, to: str, subject: str, text: str, **values: str) -> None:
-        """Fill a text in and send it to one address."""
+        """Send a text to one address, its placeholders replaced by `values`. Raise as Mailer and `compose` do."""
         body = text.format(url=self.url, **values)
         await self.mailer.send(compose(sender=self.sender, to=to, subject=subject, body=body))
 
 
 def create_mailer(settings: Settings) -> Mailer:
-    """Return what sends by SMTP where SMTP_URL names a server, else what writes into the files of MAIL_DIR."""
+    """Return the transport: SMTP where SMTP_URL names a server, else files in MAIL_DIR."""
     return SmtpMailer(smtp_server(settings.smtp_url)) if settings.smtp_url else FileMailer(Path(settings.mail_dir))
 
 
 def compose(*, sender: str, to: str, subject: str, body: str) -> EmailMessage:
-    """Return a message (RFC 5322), marked as one that no machine should answer (RFC 3834).
+    """Return a message (RFC 5322), marked so that no program answers it (RFC 3834).
 
-    `sender` may have a name before its address, `to` is an address alone. Raise ValueError when either isn't one, or a
-    header would have more than one line.
+    `sender` is a mailbox, which may have a name, and `to` an address. Raise ValueError when either isn't one, or when
+    the subject has more than one line.
     """
     author = mailbox(sender)
     message = EmailMessage()
     message["From"] = author
-    message["To"] = recipient(to)
-    message["Subject"] = one_line(subject)
+    message["To"] = recipient_address(to)
+    message["Subject"] = header_value(subject)
     message["Date"] = format_datetime(now())
-    # By default the domain would be this machine's own name, after a look-up.
+    # By default the domain would be this machine's name, which takes a DNS query.
     message["Message-ID"] = make_msgid(domain=author.domain)
     message["Auto-Submitted"] = "auto-generated"
-    # Lines as they are: a link that is cut into encoded pieces can't be copied from a file.
+    # The lines stay as they are: other encodings break a link into pieces, which can't be copied from a file.
     message.set_content(body, cte="8bit")
     return message
 
 
-def recipient(address: str) -> Address:
-    """Return an address as a header and the server take it, its domain in ASCII. Raise ValueError."""
-    parts = validate_email(one_line(address), check_deliverability=False)
+def recipient_address(address: str) -> Address:
+    """Return an address for a header and the SMTP server, with its domain in ASCII. Raise ValueError."""
+    parts = validate_email(header_value(address), check_deliverability=False)
     return Address(username=parts.local_part, domain=parts.ascii_domain)
 
 
-def one_line(text: str) -> str:
-    """Return the text itself. Raise ValueError when it could end the header that it is in."""
-    if CONTROL.search(text):
+def header_value(text: str) -> str:
+    """Return a text unchanged. Raise ValueError when it could end the header whose value it is."""
+    if CONTROL_CHARACTERS.search(text):
         raise ValueError("A header is one line of text")
     return text

@@ -1,4 +1,4 @@
-"""The queue of jobs, as those see it who ask for work to be done."""
+"""The queue of jobs: it enqueues jobs, and lists and retries those that were given up."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -12,13 +12,13 @@ DAILY_AT = time(3, tzinfo=UTC)
 
 
 class JobQueue:
-    """Takes jobs for the workers of one database."""
+    """The queue of one database's jobs."""
 
     def __init__(self, database: Database) -> None:
         self.jobs = JobRepository(database)
         self.database = database
         self.wake: Callable[[], None] | None = None
-        """How to wake this process's worker, where it has one; others look every few seconds."""
+        """Wakes this process's worker, where it has one; other workers poll the queue every few seconds."""
 
     async def enqueue(
         self,
@@ -29,7 +29,7 @@ class JobQueue:
         run_at: datetime | None = None,
         key: str | None = None,
     ) -> None:
-        """Have a job done once the transaction is committed, not before `run_at`.
+        """Enqueue a job, to be done when the transaction has committed, and not before `run_at`.
 
         Of jobs with the same `key` the first is kept, and the others are dropped without an error.
         """
@@ -38,10 +38,10 @@ class JobQueue:
             after_commit(transaction, self.wake)
 
     async def schedule_tomorrow(self, transaction: Transaction, kind: str) -> None:
-        """Have a job done tomorrow, once, however many processes say so and however often.
+        """Enqueue a job for tomorrow at DAILY_AT, once, however often and in however many processes this is called.
 
-        Tomorrow's row stays until tomorrow, when nobody asks for it any more; with today's, whoever asks after the job
-        is done would have it done again.
+        Tomorrow's row is there until tomorrow, and so keeps further ones out. A job for today would be enqueued again
+        by the first call after it is done.
         """
         day = now().date() + timedelta(days=1)
         run_at = datetime.combine(day, DAILY_AT)
@@ -52,9 +52,9 @@ class JobQueue:
         return await self.jobs.dead_letters()
 
     async def retry(self, job_id: int | None = None) -> int:
-        """Enqueue a dead letter, or all of them, again; return how many there were.
+        """Enqueue one dead letter again, or all of them, and return their number.
 
-        They become new rows, so that no attempt at the old ones, late as it may end, has a say in them.
+        They become new rows, so that no attempt at an old row, however late it ends, can change them.
         """
         async with self.database.transaction() as transaction:
             taken = await self.jobs.take_dead_letters(transaction, job_id)

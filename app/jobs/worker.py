@@ -1,4 +1,4 @@
-"""The worker, which runs jobs as they become due."""
+"""The worker, which claims jobs as they become due, and runs their handlers."""
 
 import asyncio
 import logging
@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database.models import now
 from app.jobs.models import Payload
 from app.jobs.queue import JobQueue
-from app.jobs.repository import Run
+from app.jobs.repository import ClaimedJob
 
-Handler = Callable[[Payload], Awaitable[None]]
+JobHandler = Callable[[Payload], Awaitable[None]]
 
 STOP_SECONDS = 5
 FIRST_DELAY_SECONDS = 10
@@ -30,7 +30,7 @@ log = structlog.stdlib.get_logger("jobs")
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended, as the log has it."""
+    """The outcome of an attempt: the log's event and its level."""
 
     event: str
     level: int
@@ -43,52 +43,53 @@ DEAD = Outcome("job_dead", logging.ERROR)
 
 
 def backoff(attempt: int) -> timedelta:
-    """Return how long to wait after a failed attempt: twice as long each time, give or take a quarter."""
+    """Return the wait after a failed attempt: 10 s to an hour, twice as long each time, plus or minus a quarter."""
     delay = min(FIRST_DELAY_SECONDS * 2.0 ** (attempt - 1), LONGEST_DELAY_SECONDS)
     return timedelta(seconds=delay * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load; guessing it gains nothing
 
 
 class Worker:
-    """Runs the jobs of one database, by one handler for each kind; any number of workers share the work."""
+    """A worker for the jobs of one database, with one handler for each kind. Any number of workers share the jobs."""
 
     def __init__(
         self,
         queue: JobQueue,
-        handlers: Mapping[str, Handler],
+        handlers: Mapping[str, JobHandler],
         *,
         daily: Sequence[str] = (),
         concurrency: int = 4,
-        attempts: int = 12,
+        max_attempts: int = 12,
         lease: timedelta = timedelta(seconds=60),
         poll_seconds: float = 2,
     ) -> None:
-        """`daily` are the kinds to be done once a day; a handler may take half the `lease`.
+        """Run up to `concurrency` jobs at once; those of the kinds `daily` are enqueued once a day.
 
-        A job is given up after `attempts`, some three hours with the default. Jobs of other processes, and those that
-        wait for their time, are seen within `poll_seconds`.
+        A handler is cancelled after half the `lease`. A job is given up after `max_attempts`, by default some three
+        hours after the first. Jobs that other processes enqueue, and those that become due, are found within
+        `poll_seconds`.
         """
         self.queue = queue
         self.jobs = queue.jobs
         self.handlers = handlers
         self.daily = daily
-        self.free = asyncio.Semaphore(concurrency)
-        self.attempts = attempts
+        self.slots = asyncio.Semaphore(concurrency)
+        self.max_attempts = max_attempts
         self.lease = lease
         self.poll_seconds = poll_seconds
         self.woken = asyncio.Event()
         self.stopping = False
-        self.scheduled: date | None = None
+        self.scheduled_on: date | None = None
         queue.wake = self.wake
 
     def wake(self) -> None:
-        """Look for jobs now."""
+        """Have the worker poll the queue now."""
         self.woken.set()
 
     @asynccontextmanager
     async def in_background(self) -> AsyncGenerator[None]:
-        """Run beside the block; at its end, stop as `run` does."""
+        """Run the worker beside a block; at the block's end, stop as `run` does."""
         task = asyncio.create_task(self.run())
-        task.add_done_callback(log_death)
+        task.add_done_callback(log_crash)
         try:
             yield
         finally:
@@ -96,9 +97,9 @@ class Worker:
             await asyncio.wait([task])
 
     async def run(self) -> None:
-        """Run jobs as they become due, until cancelled.
+        """Run jobs as they become due, until this is cancelled.
 
-        What is at work then has STOP_SECONDS to end; what hasn't by then is cancelled, and free for others at once.
+        Jobs at work then have STOP_SECONDS to end. Those that take longer are cancelled, and due for others at once.
         """
         self.stopping = False
         loop = asyncio.create_task(self._loop())
@@ -112,99 +113,99 @@ class Worker:
             await asyncio.wait([loop])
 
     async def run_due(self) -> int:
-        """Run every job that is due, one after the other, and return how many that were."""
+        """Run every job that is due, one after the other, and return their number."""
         await self._schedule()
         count = 0
-        while (run := await self._claim()) is not None:
-            await self.attempt(run)
+        while (job := await self._claim()) is not None:
+            await self.run_job(job)
             count += 1
         return count
 
-    async def _claim(self) -> Run | None:
+    async def _claim(self) -> ClaimedJob | None:
         return await self.jobs.claim(list(self.handlers), self.lease)
 
-    async def attempt(self, run: Run) -> None:
-        """Run a job's handler, and write down what becomes of the job."""
-        if run.attempt > self.attempts:
-            # Its workers were killed, the last of them at the last attempt; it must not kill the next one too.
-            await self._settle(run, self.jobs.give_up(run, WORKER_KILLED), DEAD, error=WORKER_KILLED)
+    async def run_job(self, job: ClaimedJob) -> None:
+        """Run the handler of a claimed job, and settle the job."""
+        if job.attempt > self.max_attempts:
+            # The worker was killed at the last attempt, perhaps by this job, which must not kill another worker.
+            await self._settle(job, self.jobs.give_up(job, WORKER_KILLED), DEAD, error=WORKER_KILLED)
             return
         try:
-            # Half the lease, so that it has ended for certain before anybody else may begin.
+            # Half the lease, so that the handler has certainly ended before another worker can claim the job.
             async with asyncio.timeout(self.lease.total_seconds() / 2):
-                await self.handlers[run.kind](run.payload)
+                await self.handlers[job.kind](job.payload)
         except asyncio.CancelledError:
-            await self._settle(run, self.jobs.release(run), RELEASED)
+            await self._settle(job, self.jobs.release(job), RELEASED)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the job is tried again
-            await self._fail(run, error)
+        except Exception as error:  # noqa: BLE001 - the job is tried again after any error
+            await self._fail(job, error)
         else:
-            await self._settle(run, self.jobs.finish(run), DONE)
+            await self._settle(job, self.jobs.finish(job), DONE)
 
-    async def _fail(self, run: Run, error: Exception) -> None:
-        # What it says stays out of the table and the log: there may be an address in it, or a secret.
+    async def _fail(self, job: ClaimedJob, error: Exception) -> None:
+        # The error's text gets neither into the table nor into the log, since it may have an address or a secret.
         name = type(error).__name__[:100]
-        if run.attempt < self.attempts:
-            settlement, outcome = self.jobs.postpone(run, backoff(run.attempt), name), FAILED
+        if job.attempt < self.max_attempts:
+            settlement, outcome = self.jobs.postpone(job, backoff(job.attempt), name), FAILED
         else:
-            settlement, outcome = self.jobs.give_up(run, name), DEAD
-        await self._settle(run, settlement, outcome, error=name, where=origin(error))
+            settlement, outcome = self.jobs.give_up(job, name), DEAD
+        await self._settle(job, settlement, outcome, error=name, where=raised_at(error))
 
-    async def _settle(self, run: Run, settlement: Awaitable[bool], outcome: Outcome, **facts: str) -> None:
-        """Write down what became of an attempt, unless its lease ran out and the job is another worker's by now."""
-        logger = log.bind(job_id=run.id, kind=run.kind, attempt=run.attempt)
+    async def _settle(self, job: ClaimedJob, settlement: Awaitable[bool], outcome: Outcome, **fields: str) -> None:
+        """Await the statement that settles a job, and log the outcome."""
+        logger = log.bind(job_id=job.id, kind=job.kind, attempt=job.attempt)
         try:
             settled = await settlement
         except (SQLAlchemyError, OSError) as error:
-            # The lease ends, and the job is done again: at least once is what was promised.
+            # The job will be done again after the lease, which "at least once" allows.
             logger.warning("job_unsettled", error=type(error).__name__)
         else:
-            logger.log(outcome.level, outcome.event if settled else "job_overrun", **facts)
+            logger.log(outcome.level, outcome.event if settled else "job_overrun", **fields)
 
     async def _loop(self) -> None:
-        async with asyncio.TaskGroup() as hands:
+        async with asyncio.TaskGroup() as tasks:
             while not self.stopping:
                 self.woken.clear()
                 try:
                     await self._schedule()
-                    await self._start_due(hands)
+                    await self._start_due(tasks)
                 except (SQLAlchemyError, OSError) as error:
                     log.warning("jobs_wait_for_database", error=type(error).__name__)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self.poll_seconds):
                         await self.woken.wait()
 
-    async def _start_due(self, hands: asyncio.TaskGroup) -> None:
-        """Start every job that is due, each as soon as a hand is free."""
+    async def _start_due(self, tasks: asyncio.TaskGroup) -> None:
+        """Start every job that is due, each as soon as fewer than `concurrency` are at work."""
         while True:
-            await self.free.acquire()
-            run = None
+            await self.slots.acquire()
+            job = None
             try:
-                run = None if self.stopping else await self._claim()
+                job = None if self.stopping else await self._claim()
             finally:
-                if run is None:
-                    self.free.release()
-            if run is None:
+                if job is None:
+                    self.slots.release()
+            if job is None:
                 return
-            hands.create_task(self.attempt(run)).add_done_callback(lambda _: self.free.release())
+            tasks.create_task(self.run_job(job)).add_done_callback(lambda _: self.slots.release())
 
     async def _schedule(self) -> None:
-        """Enqueue tomorrow's daily jobs, unless this worker has done so today."""
+        """Enqueue tomorrow's daily jobs, once a day."""
         today = now().date()
-        if self.daily and self.scheduled != today:
+        if self.daily and self.scheduled_on != today:
             async with self.queue.database.transaction() as transaction:
                 for kind in self.daily:
                     await self.queue.schedule_tomorrow(transaction, kind)
-            self.scheduled = today
+            self.scheduled_on = today
 
 
-def origin(error: Exception) -> str:
-    """Return the file and line that raised it."""
+def raised_at(error: Exception) -> str:
+    """Return the file and line that raised an error."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
-def log_death(task: asyncio.Task[None]) -> None:
-    """Log a worker's death by a bug, which would go unseen until the process ends."""
+def log_crash(task: asyncio.Task[None]) -> None:
+    """Log the bug that ended a worker, which would otherwise show only when the process ends."""
     if not task.cancelled() and (error := task.exception()):
         log.critical("worker_died", exc_info=error)

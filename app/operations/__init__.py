@@ -1,1 +1,1 @@
-"""Operating the service: its processes, health, metrics, traces and commands."""
+"""Operations: the service's processes, health checks, metrics, traces and commands."""

@@ -1,4 +1,4 @@
-"""The commands of an operator, on the framework's own command line: `litestar --help`."""
+"""The operator's commands, which Litestar's command line shows: `litestar --help`."""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ from app.operations.copying import CopyError, copy_database
 
 
 class Commands(CLIPlugin):
-    """Commands that are added to the framework's."""
+    """The plugin that adds commands to Litestar's command line."""
 
     def __init__(self, commands: Iterable[click.Command]) -> None:
         self.commands = commands
@@ -54,29 +54,29 @@ def copy_command(database: Database) -> click.Command:
 
 
 def show_count(table: str, rows: int) -> None:
-    """Show a line about what was copied."""
+    """Print the name of a copied table, and the number of its rows."""
     click.echo(f"{table:20} {rows:>12}")
 
 
 def purge_command(database: Database, chores: Sequence[Chore]) -> click.Command:
-    """Return the command that does the daily chores now."""
+    """Return the command that runs the daily chores now."""
 
     @click.command(name="purge")
     def command() -> None:
         """Delete what has expired: sessions, and stored answers to repeated requests. A daily job does it too."""
-        run(database, do_chores(chores))
+        run(database, run_chores(chores))
 
     return command
 
 
-async def do_chores(chores: Iterable[Chore]) -> None:
-    """Do what is done once a day."""
+async def run_chores(chores: Iterable[Chore]) -> None:
+    """Run the chores one after the other."""
     for chore in chores:
         await chore()
 
 
 def job_commands(queue: JobQueue, worker: Worker) -> click.Group:
-    """Return the commands for jobs: the worker as a process of its own, and what to do about dead letters."""
+    """Return the commands for jobs: to run a worker, and to list and retry dead letters."""
     database = queue.database
 
     @click.group
@@ -86,7 +86,7 @@ def job_commands(queue: JobQueue, worker: Worker) -> click.Group:
     @jobs.command(name="work")
     def work() -> None:
         """Run jobs as they become due, until SIGTERM or SIGINT."""
-        # The event loop already ends its work cleanly on SIGINT.
+        # On SIGINT, the event loop already ends cleanly.
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         with suppress(KeyboardInterrupt):
             run(database, worker.run())
@@ -114,14 +114,14 @@ def dead_command(queue: JobQueue) -> click.Command:
 
 
 def retry_command(queue: JobQueue) -> click.Command:
-    """Return the command that enqueues dead letters again."""
+    """Return the command that enqueues one dead letter again, or all of them."""
 
     @click.command(name="retry")
     @click.argument("job_id", metavar="ID", type=click.IntRange(min=1), required=False)
-    @click.option("--all", "every", is_flag=True, help="Retry every job that was given up.")
-    def command(job_id: int | None, *, every: bool) -> None:
+    @click.option("--all", "retry_all", is_flag=True, help="Retry every job that was given up.")
+    def command(job_id: int | None, *, retry_all: bool) -> None:
         """Run one of those again, or all of them."""
-        if every == (job_id is not None):
+        if retry_all == (job_id is not None):
             raise click.UsageError("Name the job by its ID, or choose --all")
         count = run(queue.database, queue.retry(job_id))
         if job_id is not None and not count:
@@ -132,7 +132,7 @@ def retry_command(queue: JobQueue) -> click.Command:
 
 
 def routes(app: Litestar) -> list[tuple[str, str, str]]:
-    """Return method, path and access of every route; HEAD goes wherever GET goes."""
+    """Return the method, path and access of every route; HEAD isn't listed, since it goes wherever GET goes."""
     return [
         (method, route.path_format, access_of(handler))
         for route in app.routes

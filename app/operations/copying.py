@@ -1,7 +1,7 @@
-"""Copies an SQLite database into an empty PostgreSQL one, in one transaction: all of it, or nothing.
+"""The copy of an SQLite database into an empty PostgreSQL one, in one transaction: all of it, or nothing.
 
-Rows keep their keys, and no key that the old database ever handed out is handed out again: an old token may still name
-a user who was deleted.
+Rows keep their keys. PostgreSQL gives no key again that SQLite ever gave, since an old token may still name a deleted
+user.
 """
 
 import sqlite3
@@ -30,16 +30,16 @@ from app.database.tables import (
 )
 
 MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
-# Milliseconds. Whoever still writes to the target holds its tables; the copy doesn't wait for them for long.
+# `lock_timeout` is in milliseconds: a program that still writes to the target holds locks on its tables.
 CONNECT = {"timeout": 10, "server_settings": {"lock_timeout": "3000", "application_name": "backend-api copy"}}
 
 
 class CopyError(Exception):
-    """Why nothing was copied; the message is one line for the operator."""
+    """Nothing was copied; the message tells the operator why, in one line."""
 
 
 async def copy_database(source: str, target: URL, report: Callable[[str, int], None]) -> None:
-    """Copy every table; report each by its name and the number of its rows. Raise CopyError.
+    """Copy every table, and call `report` with the name and the number of rows of each. Raise CopyError.
 
     Rows are read while they are sent, so that memory doesn't grow with the database.
     """
@@ -47,17 +47,17 @@ async def copy_database(source: str, target: URL, report: Callable[[str, int], N
     try:
         with snapshot(source) as old:
             async with engine.begin() as new:
-                await check(old, new)
+                await check_databases(old, new)
                 for table in Base.metadata.sorted_tables:
                     report(table.name, await copy_table(table, old, new))
     except (SQLAlchemyError, PostgresError, OSError) as error:
-        raise CopyError(f"Nothing was copied: {one_line(error)}") from error
+        raise CopyError(f"Nothing was copied: {error_summary(error)}") from error
     finally:
         await engine.dispose()
 
 
 def postgresql(target: URL) -> URL:
-    """Return the same URL. Raise CopyError when it is of another kind of database."""
+    """Return the URL of a PostgreSQL database unchanged. Raise CopyError for that of another."""
     if target.get_backend_name() != "postgresql":
         raise CopyError("DATABASE_URL must be the PostgreSQL database to copy into")
     return target
@@ -65,9 +65,9 @@ def postgresql(target: URL) -> URL:
 
 @contextmanager
 def snapshot(source: str) -> Iterator[Connection]:
-    """Open the old database as it is at this moment, whoever writes to it meanwhile. Raise CopyError.
+    """Open the old database as it is at this moment, even if it is written to meanwhile. Raise CopyError.
 
-    It is opened for reading only: a file that isn't there isn't made.
+    It is opened for reading only, so that a missing file isn't created.
     """
     path = sqlite_file(source)
     engine = create_engine(
@@ -81,15 +81,15 @@ def snapshot(source: str) -> Iterator[Connection]:
 
 
 def sqlite_file(source: str) -> Path:
-    """Return the file of a URL. Raise CopyError, without the URL, which may be another kind's and hold a password."""
+    """Return the path of an SQLite URL. Raise CopyError, whose text has no URL, since that may hold a password."""
     path = Path((source.startswith("sqlite") and driver_url(source).database) or "")
     if not path.is_file():
         raise CopyError("The source must be sqlite:///file, with a file that is there")
     return path
 
 
-async def check(old: Connection, new: AsyncConnection) -> None:
-    """Lock the new database's tables against others' writes. Raise CopyError unless both are as they must be."""
+async def check_databases(old: Connection, new: AsyncConnection) -> None:
+    """Lock the tables of the new database. Raise CopyError unless it is empty, and both are at the newest revision."""
     head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
     for name, revision in (("source", revision_of(old)), ("target", await new.run_sync(revision_of))):
         if revision != head:
@@ -100,14 +100,14 @@ async def check(old: Connection, new: AsyncConnection) -> None:
 
 
 async def copy_table(table: Table, old: Connection, new: AsyncConnection) -> int:
-    """Copy the rows of one table; return their number, which is counted on both sides. Raise CopyError."""
+    """Copy the rows of one table, and return their number. Raise CopyError, also when the numbers of rows differ."""
     driver: Any = (await new.get_raw_connection()).driver_connection
     columns = [column.name for column in table.columns]
     with all_rows(table, old) as rows:
         try:
-            await driver.copy_records_to_table(table.name, columns=columns, records=converted(rows, table, new))
-        except (PostgresError, TypeError, ValueError) as error:  # SQLite takes any value in any column
-            raise CopyError(f"Nothing was copied: {table.name}: {one_line(error)}") from error
+            await driver.copy_records_to_table(table.name, columns=columns, records=converted_rows(rows, table, new))
+        except (PostgresError, TypeError, ValueError) as error:  # SQLite allows any value in any column.
+            raise CopyError(f"Nothing was copied: {table.name}: {error_summary(error)}") from error
     await continue_keys(table, old, new)
     before, after = await count_rows(table, old, new)
     if before != after:
@@ -115,23 +115,23 @@ async def copy_table(table: Table, old: Connection, new: AsyncConnection) -> int
     return after
 
 
-async def converted(
+async def converted_rows(
     rows: Result[tuple[Any, ...]], table: Table, new: AsyncConnection
 ) -> AsyncIterator[Sequence[object]]:
-    """Yield each row as the driver takes it: SQLAlchemy's types read it from SQLite, and write it for PostgreSQL."""
+    """Yield each row for the driver: SQLAlchemy's types have read it from SQLite, and convert it for PostgreSQL."""
     writers = [column.type.dialect_impl(new.dialect).bind_processor(new.dialect) for column in table.columns]
     for row in rows:
         yield [writer(value) if writer else value for writer, value in zip(writers, row, strict=True)]
 
 
 async def continue_keys(table: Table, old: Connection, new: AsyncConnection) -> None:
-    """Let the new table's keys go on after the last one that the old table handed out, also when it is empty."""
+    """Let the new table's keys begin after the last key that the old table ever gave."""
     for column in table.columns:
         if column.identity is not None:
             await set_next_key(column, new, last_key(column, old) + 1)
 
 
-def one_line(error: Exception) -> str:
-    """Return what a database says went wrong, without the statement, its values and further lines."""
+def error_summary(error: Exception) -> str:
+    """Return the first line of a database's error, without the statement and its values."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return str(cause or type(error).__name__).partition("\n")[0]

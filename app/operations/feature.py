@@ -1,4 +1,4 @@
-"""Operating the service: what the application takes from this folder."""
+"""The feature of operations: health checks, metrics and commands."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from app.operations.metrics import Metrics, read_metrics
 
 
 def feature(parts: Parts, worker: Worker, chores: Sequence[Chore], metrics: Metrics | None) -> Feature:
-    """Return health, metrics where they are on, and an operator's commands."""
+    """Return the health checks, the metrics where METRICS is set, and the operator's commands."""
     return Feature(
         routes=[HealthController, *([read_metrics] if metrics else [])],
         tags=[Tag("Health", "For load balancers and supervisors.")],

@@ -1,4 +1,4 @@
-"""Health: whether the process runs, and whether it can serve."""
+"""Health checks: whether the process is alive, and whether it is ready to serve requests."""
 
 import asyncio
 from pathlib import Path
@@ -28,18 +28,18 @@ class Health(Struct):
 
 
 class Readiness:
-    """Whether this instance can serve."""
+    """The check that this instance is ready to serve requests."""
 
     def __init__(self, database: Database, drain_file: str) -> None:
-        """`drain_file` is there once the instance is about to stop (DRAIN_SECONDS); empty, it never is."""
+        """Check a database, and the file that exists once the instance is about to stop (DRAIN_FILE, may be empty)."""
         self.database = database
         self.drain_file = drain_file
 
     async def check(self) -> None:
-        """Raise Unavailable when requests should go to others."""
+        """Raise Unavailable when requests should go to other instances."""
         if self.is_draining():
             raise Unavailable("The service is about to stop")
-        if await failure(self.database) is not None:
+        if await find_failure(self.database) is not None:
             raise Unavailable("The database does not answer")
 
     def is_draining(self) -> bool:
@@ -48,7 +48,7 @@ class Readiness:
 
 
 class HealthController(Controller):
-    """For load balancers and supervisors."""
+    """The health checks, for load balancers and supervisors."""
 
     path = "/health"
     tags = ["Health"]
@@ -66,8 +66,8 @@ class HealthController(Controller):
         return Health()
 
 
-async def failure(database: Database) -> Exception | None:
-    """Return why the database can't serve; None when it can."""
+async def find_failure(database: Database) -> Exception | None:
+    """Return the error for which the database can't serve requests; None when it can, within ANSWER_WITHIN_SECONDS."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
             await revision(database)
@@ -77,15 +77,15 @@ async def failure(database: Database) -> Exception | None:
 
 
 async def log_failure(database: Database) -> None:
-    """Log a line when the service starts before its database can serve; it goes on, and waits for it."""
-    if error := await failure(database):
+    """Log an error when the service starts before its database can serve requests; the service starts all the same."""
+    if error := await find_failure(database):
         missing = isinstance(error, DBAPIError) and is_missing_table(error)
         line = "the database is not migrated: run `just migrate`" if missing else "the database does not answer"
         log.error(line, error=type(error).__name__)
 
 
 async def log_connections(database: Database, connections: int) -> None:
-    """Log a line when this instance alone may open more connections than its PostgreSQL takes."""
+    """Log a warning when this instance alone may open more connections than PostgreSQL accepts."""
     limit = await connection_limit(database)
     if connections > limit:
         log.warning("DATABASE_POOL_SIZE is above the limit of the server", connections=connections, limit=limit)

@@ -1,7 +1,7 @@
 """The metrics that Prometheus reads at `/metrics`, where METRICS is set: requests, connections, hashes, logins, jobs.
 
-Each application counts in a registry of its own. Where several workers share a port, a scrape reaches one of them: each
-then counts in files of its own, in a directory that they share, and whoever is scraped adds them up.
+Each application counts in a registry of its own. Where several workers share a port, a scrape reaches one of them. Each
+then counts in its own files in a directory that they share, and the one that is scraped adds all files up.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from app.jobs.repository import JobRepository
 from app.security.passwords import Passwords
 
 CLIENT_GONE = 499
-"""What is counted where no answer was begun, since the client left; web servers log this number."""
+"""The status that is counted where no answer was begun, since the client had left; web servers log it, too."""
 DURATION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-class Figures:
-    """The counters and gauges of one application, in a registry of its own."""
+class Instruments:
+    """The counters and gauges of one application, in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -63,8 +63,8 @@ class Figures:
         )
 
 
-class Metrics(Figures):
-    """Counts what happens, and measures the process and the jobs."""
+class Metrics(Instruments):
+    """The metrics of one application: they observe its requests and logins, and sample its pools and jobs."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Metrics(Figures):
         *,
         directory: str = "",
     ) -> None:
-        """`directory` is where several workers put what each has counted; empty, there is one."""
+        """Observe the parts; several workers share their counts through `directory`, which is empty for one."""
         super().__init__(CollectorRegistry())
         self.database = database
         self.job_repository = jobs
@@ -85,24 +85,24 @@ class Metrics(Figures):
         self.directory = directory
 
     def arrived(self) -> None:
-        """Count a request that has come."""
+        """Count a request that has arrived."""
         self.in_flight.inc()
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count its answer; `route` is the template of its path, empty where none matched."""
+        """Count an answer, and its time; `route` is the template of the path, empty where no route matched."""
         self.in_flight.dec()
         route = route or "none"
         self.requests.labels(method, route, status or CLIENT_GONE).inc()
         self.durations.labels(method, route).observe(seconds)
-        if self.directory:  # another worker may be the one that is scraped
+        if self.directory:  # The next scrape may reach another worker.
             self.sample()
 
     def count_login(self, outcome: str) -> None:
-        """Count somebody who has tried to sign in: `success`, `failure` or `limited`."""
+        """Count a login by its outcome: `success`, `failure` or `limited`."""
         self.logins.labels(outcome).inc()
 
     def sample(self) -> None:
-        """Note how busy this process is."""
+        """Set the gauges of this process: connections, standbys and hashes."""
         pool = self.database.engine.pool
         if isinstance(pool, QueuePool):
             self.pool_size.set(pool.size())
@@ -112,7 +112,7 @@ class Metrics(Figures):
         self.hashes.set(self.passwords.pending)
 
     async def count_jobs(self) -> None:
-        """Note how many jobs there are; what was last known stays while the database is away."""
+        """Set the gauges of jobs; they keep their values while the database is unreachable."""
         try:
             counts = await self.job_repository.count_by_state()
         except (SQLAlchemyError, OSError):
@@ -121,7 +121,7 @@ class Metrics(Figures):
             self.jobs.labels(state).set(count)
 
     def render(self) -> bytes:
-        """Return all figures in Prometheus' text format, those of the other workers added."""
+        """Return all metrics in Prometheus' text format, with those of the other workers added."""
         if not self.directory:
             return generate_latest(self.registry)
         forget_dead_workers(Path(self.directory))
@@ -131,7 +131,7 @@ class Metrics(Figures):
 
 
 def create_metrics(parts: Parts) -> Metrics | None:
-    """Return the metrics, which count logins from now on; None where METRICS isn't set."""
+    """Return the metrics, and have them count logins; None where METRICS isn't set."""
     if not parts.settings.metrics:
         return None
     directory = parts.settings.prometheus_multiproc_dir
@@ -141,12 +141,12 @@ def create_metrics(parts: Parts) -> Metrics | None:
 
 
 def live_gauge(name: str, help_text: str, registry: CollectorRegistry) -> Gauge:
-    """Return a gauge whose values are added up over the workers that live."""
+    """Return a gauge whose values are added up over the workers that are alive."""
     return Gauge(name, help_text, multiprocess_mode="livesum", registry=registry)
 
 
 def forget_dead_workers(directory: Path) -> None:
-    """Drop the gauges of workers that are gone, however they went; what they have counted stays counted."""
+    """Delete the gauges of workers that have ended, even if they were killed; their counters are kept."""
     for file in directory.glob("gauge_live*.db"):
         pid = int(file.stem.rpartition("_")[2])
         if not is_alive(pid):
@@ -155,7 +155,7 @@ def forget_dead_workers(directory: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether there is such a process; on Windows, where asking would stop it, it is taken to be there."""
+    """Return whether a process is alive; on Windows return True, since the check would end the process there."""
     if sys.platform != "win32":
         try:
             os.kill(pid, 0)
@@ -166,7 +166,7 @@ def is_alive(pid: int) -> bool:
 
 @get("/metrics", opt=PUBLIC | LENIENT, include_in_schema=False)
 async def read_metrics(metrics: NamedDependency[SkipValidation[Metrics]]) -> Response[bytes]:
-    """Public, as its readers expect: a proxy in front keeps the outside away from it."""
+    """Return the metrics. The route is public, as Prometheus expects; a proxy in front must bar others from it."""
     metrics.sample()
     await metrics.count_jobs()
     return Response(await asyncio.to_thread(metrics.render), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,4 @@
-"""The process that supervises the workers of the service."""
+"""The server process, which supervises the workers and lets them drain before it stops."""
 
 import signal
 from pathlib import Path
@@ -10,9 +10,9 @@ from granian.server.mp import MPServer
 
 
 class DrainingServer(MPServer):
-    """Granian, which serves on for a while after the first SIGTERM; SIGINT or a second signal stops it at once.
+    """Granian, which goes on serving for `drain_seconds` after the first SIGTERM; SIGINT or a second signal stops it.
 
-    The workers look for a file: one that starts meanwhile, in the place of one that died, knows it too.
+    Workers learn from a file that the service is about to stop, so that one that starts meanwhile knows it, too.
     """
 
     def __init__(self, target: str, *, drain_file: Path, drain_seconds: float, **options: Any) -> None:  # noqa: ANN401 - Granian's
@@ -21,7 +21,7 @@ class DrainingServer(MPServer):
         self.drain_seconds = drain_seconds
 
     def signal_handler_interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Make this instance unready, and stop it later; or stop it now."""
+        """Make this instance unready and stop it after `drain_seconds`, or stop it at once."""
         if number == signal.SIGTERM and self.drain_seconds and not self.drain_file.exists():
             self.drain_file.touch()
             timer = Timer(self.drain_seconds, super().signal_handler_interrupt)

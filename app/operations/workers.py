@@ -1,4 +1,4 @@
-"""The worker processes of the service, which end with the process that started them."""
+"""The worker processes of the server, and how they end together with the process that started them."""
 
 import os
 import signal
@@ -8,23 +8,23 @@ from multiprocessing import parent_process
 from threading import Thread
 
 STOP_SECONDS = 30
-"""How long a worker has to answer the requests that it has begun."""
+"""The most seconds that a worker that is told to stop has for the requests it has begun."""
 
 
 def forget_signals_in_workers() -> None:
-    """Let SIGTERM end a worker that is still starting: it inherits Granian's handler, which only marks its parent."""
+    """Let SIGTERM end a worker that is still starting, since it inherits Granian's handler, which doesn't end it."""
     if sys.platform != "win32":
         # Not reported: `startup` in granian/server/common.py sets its handlers before it forks.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def end_with_parent() -> None:
-    """End this worker when the process that started it is gone, killed say: it would keep the port for ever."""
+    """End this worker when the process that started it has ended or was killed; else it would keep the port."""
     Thread(target=wait_for_parent, daemon=True).start()
 
 
 def wait_for_parent() -> None:
-    """Wait until the parent process is gone, and end this one."""
+    """Wait until the parent process has ended, and end this one, by force after STOP_SECONDS."""
     # Not reported: Granian's workers don't watch it, `WorkerProcess` in granian/server/mp.py.
     if parent := parent_process():
         parent.join()

@@ -1,4 +1,4 @@
-"""Which passwords are good enough; knows neither HTTP nor the database."""
+"""The password policy: the rules that a new password must keep."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,53 +6,53 @@ from app.errors import InvalidField, InvalidFields
 from app.security.passwords import normalise
 from app.settings import Settings
 
-# Shorter names are in too many good passwords.
-SHORTEST_NAME = 4
-# A password that falls within a million guesses is among the most common ones, or built like them.
-COMMON_WITHIN_GUESSES = 10**6
-# The estimator takes a millisecond for a usual password, but at the worst 15 for 20 characters and 80 for 32.
-JUDGED_CHARACTERS = 20
+# Many good passwords contain a shorter name by chance.
+MIN_NAME_LENGTH = 4
+# A password that an attacker finds with fewer guesses is among the most common ones, or built like them.
+MIN_GUESSES = 10**6
+# The estimator takes a millisecond for a usual password, but in the worst case 15 ms for 20 characters and 80 for 32.
+MAX_ESTIMATED_CHARACTERS = 20
 
 
 class PasswordPolicy:
-    """One rule for every way in: registration, change, reset and an operator's command (NIST SP 800-63B, 3.1.1.2)."""
+    """The one policy for registration, change, reset and an operator's command (NIST SP 800-63B, section 3.1.1.2)."""
 
     def __init__(self, settings: Settings) -> None:
-        """In production the estimator is loaded here (8 MB, 40 ms), so that no request has to."""
-        self.min_length = settings.least_password_length
-        self.guesses = load_estimator() if settings.production else None
+        """Load the estimator in production, so that no request has to: it takes 8 MB and 40 ms."""
+        self.min_length = settings.effective_password_min_length
+        self.estimate_guesses = load_estimator() if settings.production else None
 
     def check(self, password: str, *, username: str, email: str, pointer: str = "/password") -> None:
-        """Raises InvalidFields, at `pointer`, for a password that is too short, or in production too easy to guess."""
+        """Raise InvalidFields, with `pointer`, for a password that is too short, or in production too easy to guess."""
         password = normalise(password)
-        if reason := self.reason_against(password, username, email):
+        if reason := self.rejection_reason(password, username, email):
             raise InvalidFields(InvalidField(pointer, reason))
 
-    def reason_against(self, password: str, username: str, email: str) -> str | None:
-        """Why the password is refused; None when it is fine."""
+    def rejection_reason(self, password: str, username: str, email: str) -> str | None:
+        """Return the reason for refusing a password; None when it is good enough."""
         if len(password) < self.min_length:
             return f"must have at least {self.min_length} characters"
-        if self.guesses is None:
+        if self.estimate_guesses is None:
             return None
         folded = password.casefold()
         if any(name in folded for name in own_names(username, email)):
             return "must not contain your username or e-mail address"
-        if self.guesses(password[:JUDGED_CHARACTERS]) < COMMON_WITHIN_GUESSES:
+        if self.estimate_guesses(password[:MAX_ESTIMATED_CHARACTERS]) < MIN_GUESSES:
             return "is too common or too easy to guess"
         return None
 
 
 def own_names(username: str, email: str) -> Iterator[str]:
-    """What a stranger would try first: the username and the local part of the address, without its tag."""
+    """Yield the names that an attacker would try first: the username, and the e-mail's local part without its tag."""
     local_part = email.rpartition("@")[0].partition("+")[0]
     for name in (username, local_part):
         folded = normalise(name).casefold()
-        if len(folded) >= SHORTEST_NAME:
+        if len(folded) >= MIN_NAME_LENGTH:
             yield folded
 
 
 def load_estimator() -> Callable[[str], float]:
-    """How many guesses a password withstands, by zxcvbn, which knows common passwords, words, dates and patterns."""
+    """Return zxcvbn's estimate of how many guesses find a password, by common passwords, words, dates and patterns."""
     from zxcvbn import zxcvbn  # noqa: PLC0415 - only where it is needed
 
     return lambda password: float(zxcvbn(password)["guesses"])

@@ -1,4 +1,4 @@
-"""Hashes of passwords, computed in threads behind a bounded queue."""
+"""The hashes of passwords, which are computed in threads behind a bounded queue."""
 
 import os
 import secrets
@@ -16,18 +16,18 @@ Result = TypeVar("Result")
 
 
 class HashingOverloadedError(Exception):
-    """More passwords wait to be hashed than the queue holds."""
+    """The queue of passwords that wait for their hash is full."""
 
 
 class Passwords:
     """Argon2id (RFC 9106) with OWASP's parameters, in a few threads behind a bounded queue.
 
-    A hash takes 19 MiB and some 30 ms of one core; without the bound, a burst of logins would take the memory and the
-    event loop of the whole service.
+    A hash takes 19 MiB and some 30 ms of one core. Without the threads and the bound, a burst of logins would block the
+    event loop, and take all memory.
     """
 
     def __init__(self, *, threads: int = 0, queue: int = 128) -> None:
-        """`threads` hash at once (by default one less than there are cores), `queue` more may wait."""
+        """Hash in so many `threads` (0: one less than there are cores), while at most `queue` more passwords wait."""
         self.hasher = HASHER
         threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self.limiter = CapacityLimiter(threads)
@@ -36,11 +36,11 @@ class Passwords:
         self.dummy = dummy_hash()
 
     async def hash(self, password: str) -> str:
-        """Return the encoded hash. Raise HashingOverloadedError."""
+        """Return the encoded hash of a password. Raise HashingOverloadedError."""
         return await self._run(self.hasher.hash, normalise(password))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
-        """Return whether the password is right; compute one hash even when there is none to check against.
+        """Return whether a password has the hash; without a hash, compute one all the same, so that it takes as long.
 
         Raise HashingOverloadedError.
         """
@@ -48,7 +48,7 @@ class Passwords:
         return matches and hashed is not None
 
     def is_outdated(self, hashed: str) -> bool:
-        """Return whether the hash was made with other parameters than today's."""
+        """Return whether a hash has other parameters than new ones have."""
         return self.hasher.check_needs_rehash(hashed)
 
     def _verify(self, hashed: str, password: str) -> bool:
@@ -69,10 +69,10 @@ class Passwords:
 
 @cache
 def dummy_hash() -> str:
-    """Return the hash that unknown names are checked against, so that they take as long as known ones."""
+    """Return a hash for logins with unknown names, which then take as long as those with known ones."""
     return HASHER.hash(secrets.token_urlsafe())
 
 
 def normalise(password: str) -> str:
-    """Return the same password however the keyboard composes its accents (NFKC, NIST SP 800-63B)."""
+    """Return a password in the normal form NFKC (NIST SP 800-63B), since keyboards compose accents differently."""
     return unicodedata.normalize("NFKC", password)

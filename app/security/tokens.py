@@ -1,4 +1,4 @@
-"""Tokens: JWTs that this service signs and checks (RFC 7519, RFC 9068)."""
+"""Tokens: the JWTs that this service signs and verifies (RFC 7519, RFC 9068)."""
 
 import secrets
 from datetime import timedelta
@@ -17,7 +17,7 @@ REFRESH = "rt+jwt"
 RESET = "reset+jwt"
 VERIFICATION = "verification+jwt"
 KINDS = (ACCESS, REFRESH, RESET, VERIFICATION)
-"""The `typ` of each kind of token (access: RFC 9068): one kind is never accepted for another."""
+"""The `typ` header of each kind of token (RFC 9068 has that of access tokens). No kind is accepted for another."""
 REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 LEEWAY_SECONDS = 30
 HASHES = {"HS256": HMACAlgorithm.SHA256, "HS384": HMACAlgorithm.SHA384, "HS512": HMACAlgorithm.SHA512}
@@ -39,21 +39,21 @@ class Claims(Struct, frozen=True, omit_defaults=True):
     sid: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     """The session of an access or a refresh token."""
     gen: int = 0
-    """How often the session had been refreshed when a refresh token was issued."""
+    """The generation of a refresh token: the number of times that its session had been refreshed before."""
     state: str = ""
-    """A fingerprint of what the token may change; once that has changed, the token is spent."""
+    """A fingerprint of what a mailed token may change; once that has changed, the token no longer works."""
 
     @property
     def user_id(self) -> int:
-        """The id of the user whom the token was issued to."""
+        """The id of the user for whom the token was issued."""
         return int(self.sub)
 
 
 class Tokens:
-    """Signs and checks the tokens of one issuer, which is its own audience, by one fixed algorithm.
+    """Signs and verifies the tokens of one issuer, which is also their audience, by one fixed algorithm.
 
-    Every token of a kind that was signed with a key has the same header, so a header is compared as a whole: there is
-    no algorithm, type, key id or critical extension to confuse (RFC 8725). The previous key still verifies.
+    All tokens of one kind and key have the same header, so the header is compared as a whole: no algorithm, type, key
+    id or critical extension can be confused (RFC 8725). Tokens of the previous key are still accepted.
     """
 
     def __init__(self, *, secret: str, algorithm: str, issuer: str, previous_secret: str = "") -> None:
@@ -63,14 +63,14 @@ class Tokens:
         self.jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
         keys = [secret, previous_secret] if previous_secret else [secret]
         self.keys = {
-            kind: {self._sign(kind, {}, key).partition(".")[0]: verifier(key, algorithm) for key in keys}
+            kind: {self._sign(kind, {}, key).partition(".")[0]: verification_key(key, algorithm) for key in keys}
             for kind in KINDS
         }
 
     def issue(
         self, kind: str, user_id: int, lifetime: timedelta, *, sid: int = 0, gen: int = 0, state: str = ""
     ) -> str:
-        """Return a signed token of one kind, valid from now on for `lifetime`."""
+        """Return a signed token of one kind, which is valid from now on for `lifetime`."""
         issued = int(time())
         claims = Claims(
             iss=self.issuer,
@@ -86,7 +86,10 @@ class Tokens:
         return self._sign(kind, to_builtins(claims), self.secret)
 
     def read(self, kind: str, token: str, *, expired_too: bool = False) -> Claims:
-        """Return the claims of a token of that kind, which is valid, or was. Raise InvalidTokenError."""
+        """Return the claims of a valid token of one kind, or with `expired_too` of an expired one.
+
+        Clocks may differ by LEEWAY_SECONDS. Raise InvalidTokenError.
+        """
         key = self.keys[kind].get(token.partition(".")[0])
         if key is None:
             raise InvalidTokenError
@@ -109,21 +112,21 @@ class Tokens:
 
 
 class PreparedHMAC(HMACAlgorithm):
-    """HMAC with a key that was checked before: PyJWT checks it again at each token, which takes as long as the MAC."""
+    """HMAC with a key that was checked once; PyJWT checks it for each token, which takes as long as the MAC itself."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
-        """Return the key as it is."""
+        """Return the key as bytes, unchecked."""
         # Not reported: `_verify_signature` in jwt/api_jws.py.
         return force_bytes(key)
 
 
-def verifier(secret: str, algorithm: str) -> PyJWK:
-    """Return the key that verifies what the secret has signed."""
+def verification_key(secret: str, algorithm: str) -> PyJWK:
+    """Return the key that verifies the tokens signed with a secret."""
     key = PyJWK({"kty": "oct", "k": base64url_encode(secret.encode()).decode()}, algorithm)
     key.Algorithm = PreparedHMAC(HASHES[algorithm])
     return key
 
 
 def fingerprint(text: str) -> str:
-    """Return a short digest that tells two texts apart and gives neither away: 64 bits of SHA-256, in hexadecimal."""
+    """Return a short digest that tells texts apart and doesn't reveal them: 64 bits of SHA-256, in hexadecimal."""
     return sha256(text.encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""Accounts: registration, profiles and the people behind them."""
+"""Accounts: registration, profiles, superusers' rights, and the verification of e-mail addresses."""

@@ -1,4 +1,4 @@
-"""An operator's commands for accounts."""
+"""The operator's command for accounts: `litestar create-superuser`."""
 
 import click
 import msgspec

@@ -1,4 +1,4 @@
-"""The routes of accounts."""
+"""The routes of accounts, and of the verification of e-mail addresses."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from app.http.openapi import raises
 from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.users.models import User
 from app.users.repository import NameTaken
-from app.users.schemas import EmailVerification, Id, RightsUpdate, UserCreate, UserRead, UserUpdate
+from app.users.schemas import EmailVerification, RightsUpdate, RowId, UserCreate, UserRead, UserUpdate
 from app.users.service import (
     InvalidVerificationToken,
     LastSuperuser,
@@ -35,7 +35,7 @@ Sort = Annotated[
 
 
 class UserController(Controller):
-    """Registration, and the caller's own account."""
+    """Registration, the caller's own account, and for superusers all accounts."""
 
     path = "/users"
     tags = ["Users"]
@@ -80,7 +80,7 @@ class UserController(Controller):
         await users.delete(request.user.id, by=caller(request))
 
     @get("/{user_id:int}", opt=SUPERUSER_OR_SELF, summary="Read an account", responses=raises(UserNotFound))
-    async def read_user(self, users: Users, user_id: FromPath[Id]) -> UserRead:
+    async def read_user(self, users: Users, user_id: FromPath[RowId]) -> UserRead:
         """For superusers, and for everybody their own."""
         return await users.get_user(user_id)
 
@@ -91,19 +91,19 @@ class UserController(Controller):
         responses=raises(UserNotFound, LastSuperuser),
     )
     async def update_user(
-        self, request: SignedInRequest, users: Users, user_id: FromPath[Id], data: JSONBody[RightsUpdate]
+        self, request: SignedInRequest, users: Users, user_id: FromPath[RowId], data: JSONBody[RightsUpdate]
     ) -> UserRead:
         """For superusers: disable, enable, promote or demote. The last superuser stays one."""
         return to_read(await users.set_rights(user_id, data, by=caller(request)))
 
     @delete("/{user_id:int}", opt=SUPERUSER, summary="Delete an account", responses=raises(UserNotFound, LastSuperuser))
-    async def delete_user(self, request: SignedInRequest, users: Users, user_id: FromPath[Id]) -> None:
+    async def delete_user(self, request: SignedInRequest, users: Users, user_id: FromPath[RowId]) -> None:
         """For superusers: the account, its items and its sessions are gone. The last superuser stays."""
         await users.delete(user_id, by=caller(request))
 
 
 class VerificationController(Controller):
-    """Proving that an e-mail address is one's own."""
+    """The verification of the caller's e-mail address."""
 
     path = "/email-verification"
     tags = ["Authentication"]
@@ -111,7 +111,7 @@ class VerificationController(Controller):
     @post("/", status_code=202, summary="Have the verification mail sent again", responses=raises(TooManyRequests))
     async def send_verification(self, request: SignedInRequest, verification: Verification) -> Accepted:
         """Mails a token that works once, for 24 hours."""
-        await verification.send(caller(request), request.user.email)
+        await verification.request(caller(request), request.user.email)
         return Accepted()
 
     @post(

@@ -1,4 +1,4 @@
-"""Accounts: what the application takes from this folder."""
+"""The feature of accounts: its routes, services, jobs and commands."""
 
 from litestar.openapi.spec import Tag
 
@@ -13,7 +13,7 @@ from app.users.service import UserService, VerificationService
 
 
 def feature(parts: Parts) -> Feature:
-    """Return registration, profiles, superusers' rights and the verification of addresses."""
+    """Return registration, profiles, superusers' rights, and the verification of e-mail addresses."""
     users = create_user_service(parts)
     return Feature(
         routes=[UserController, VerificationController],
@@ -33,5 +33,5 @@ def create_user_service(parts: Parts) -> UserService:
         SessionRepository(parts.database),
         create_credential_service(parts),
         parts.jobs,
-        open_to_all=parts.settings.registration == "open",
+        registration_open=parts.settings.registration == "open",
     )

@@ -1,8 +1,8 @@
-"""The mails about accounts, sent after the request that caused them."""
+"""The jobs that mail users about their accounts, after the requests that caused the mails."""
 
 from app.jobs.mail import MailSender
 from app.jobs.models import Payload
-from app.jobs.worker import Handler
+from app.jobs.worker import JobHandler
 from app.security.tokens import VERIFICATION, Tokens
 from app.users.repository import UserRepository
 from app.users.service import ADDRESS_CHANGED_MAIL, VERIFICATION_LIFETIME, VERIFICATION_MAIL, address_state
@@ -26,7 +26,7 @@ If it wasn't you who changed it, sign in, change it back and choose a new passwo
 
 
 class AccountMails:
-    """Sends the mails about accounts. A job holds ids; its token is made when its mail is, and is stored nowhere."""
+    """The mails about accounts. A job's payload has ids; its token is made when the mail is, and stored nowhere."""
 
     def __init__(self, users: UserRepository, mail: MailSender, tokens: Tokens) -> None:
         self.users = users
@@ -34,12 +34,12 @@ class AccountMails:
         self.tokens = tokens
 
     @property
-    def handlers(self) -> dict[str, Handler]:
-        """What does each kind of job."""
+    def handlers(self) -> dict[str, JobHandler]:
+        """The handler of each kind of job."""
         return {VERIFICATION_MAIL: self.verify_address, ADDRESS_CHANGED_MAIL: self.address_changed}
 
     async def verify_address(self, payload: Payload) -> None:
-        """Ask the owner of an address that isn't verified to confirm it."""
+        """Mail a token to an address that isn't verified, with which its owner confirms it."""
         user = await self.users.recipient(int(payload["user_id"]))
         if user and not user.email_verified:
             state = address_state(user.email_key)
@@ -47,7 +47,7 @@ class AccountMails:
             await self.mail.send(user.email, "Confirm your e-mail address", VERIFY, username=user.username, token=token)
 
     async def address_changed(self, payload: Payload) -> None:
-        """Tell the old address that it is no longer the account's."""
+        """Mail the old address that it is no longer the account's."""
         user = await self.users.recipient(int(payload["user_id"]))
         if user:
             old, subject = str(payload["old_address"]), "Your e-mail address was changed"

@@ -1,26 +1,23 @@
-"""The table of users, and what makes their names and addresses the same."""
+"""The table of users, and the normal forms of usernames and e-mail addresses."""
 
 from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database.models import Base, PrimaryKey, Timestamps
+from app.database.models import Base, PrimaryKey, Timestamps, code_point_string
 from app.errors import InvalidField, InvalidFields
-
-# By code point on every PostgreSQL, whatever its locale, as on SQLite.
-Name = String(64).with_variant(String(64, collation="C"), "postgresql")
 
 
 class User(Timestamps, Base):
-    """A person with a name, an address and a password."""
+    """An account: a username, an e-mail address, a password and rights."""
 
     __tablename__ = "users"
     __table_args__ = (
-        # One for each order of the superusers' list but that by id.
+        # One index for each order of the superusers' list but that by id.
         Index(None, "username", "id"),
         Index(None, "created_at", "id"),
         *(
-            # Of the trigrams of what is searched; SQLite has nothing like it, and looks at each row.
+            # The trigrams of the searched text. SQLite has no such index, and reads every row.
             Index(
                 f"ix_users_{name}_search",
                 name,
@@ -34,9 +31,9 @@ class User(Timestamps, Base):
     )
 
     id: Mapped[PrimaryKey]
-    username: Mapped[str] = mapped_column(Name)
+    username: Mapped[str] = mapped_column(code_point_string(64))
     email: Mapped[str] = mapped_column(String(320))
-    # Names are unique in any case: the keys hold them folded, on either database alike.
+    # Names and addresses are unique in any case: the keys hold them folded, on both databases alike.
     username_key: Mapped[str] = mapped_column(String(64), unique=True)
     email_key: Mapped[str] = mapped_column(String(640), unique=True)
     hashed_password: Mapped[str] = mapped_column(String(255))
@@ -46,12 +43,12 @@ class User(Timestamps, Base):
 
 
 def name_key(name: str) -> str:
-    """Return what two names or addresses have in common that differ in case at most."""
+    """Return a username or e-mail address with its case folded, by which equal ones are found."""
     return name.casefold()
 
 
 def normalise_email(address: str) -> str:
-    """Return the address in its normal form, checked by its syntax alone. Raise InvalidFields."""
+    """Return the normal form of an e-mail address, checked by its syntax and not by DNS. Raise InvalidFields."""
     try:
         return validate_email(address, check_deliverability=False).normalized
     except EmailNotValidError:

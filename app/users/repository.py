@@ -1,4 +1,4 @@
-"""The statements on accounts."""
+"""The statements on accounts: to create, list, change and delete them."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ from app.users.schemas import UserRead
 
 
 class NameTaken(BadRequest):
-    """Somebody has that username or address already, in whatever case."""
+    """Another account has that username or e-mail address, in whatever case."""
 
     detail = "Username or email already registered"
 
 
 class Recipient(Struct, frozen=True):
-    """What a mail to a user needs."""
+    """The fields of a user that a mail to the user needs."""
 
     id: int
     username: str
@@ -43,7 +43,8 @@ LISTING = Listing(
     orders=[User.id, User.created_at, User.username],
     searched=[User.username_key, User.email_key],
 )
-# In one order, so that of two superusers who demote each other at once, the later one finds that only one is left.
+# All transactions lock in one order, so that of two superusers who demote each other at once, the later one sees that
+# only one is left.
 LOCK_SUPERUSERS = select(User.id).where(User.is_superuser, User.is_active).order_by(User.id).with_for_update()
 
 
@@ -65,7 +66,7 @@ class UserRepository(Repository[User]):
         return UserRead(*rows[0])
 
     async def recipient(self, user_id: int) -> Recipient | None:
-        """Return what a mail to a user needs."""
+        """Return the recipient of a mail; None when the user was deleted."""
         rows = await self.rows(RECIPIENT, {"id": user_id})
         return Recipient(*rows[0]) if rows else None
 
@@ -74,18 +75,18 @@ class UserRepository(Repository[User]):
         return await self.page(LISTING, query)
 
     async def to_change(self, transaction: Transaction, user_id: int) -> User:
-        """Return an account, locked so that nobody changes or deletes it meanwhile. Raise UserNotFound."""
+        """Return an account, locked against other changes until the transaction ends. Raise UserNotFound."""
         user = await self.find_to_change(transaction, user_id)
         if user is None:
             raise UserNotFound
         return user
 
     async def find_to_change(self, transaction: Transaction, user_id: int) -> User | None:
-        """Return an account like that; None where there is none."""
+        """Return an account, locked as by `to_change`; None when there is none."""
         return await self.within(transaction).get_one_or_none(id=user_id, with_for_update=True)
 
     async def save(self, transaction: Transaction) -> None:
-        """Write what was changed so far. Raise NameTaken."""
+        """Write the changes of the transaction's accounts to the database. Raise NameTaken."""
         with unique_names():
             await transaction.flush()
 
@@ -95,13 +96,13 @@ class UserRepository(Repository[User]):
         await transaction.flush()
 
     async def lock_superusers(self, transaction: Transaction) -> Sequence[int]:
-        """Lock the active superusers, and return their ids."""
+        """Lock the active superusers until the transaction ends, and return their ids."""
         return (await transaction.scalars(LOCK_SUPERUSERS)).all()
 
 
 @contextmanager
 def unique_names() -> Generator[None]:
-    """Raise NameTaken when the database finds a name twice."""
+    """Raise NameTaken when the block violates a unique constraint."""
     try:
         yield
     except IntegrityError as error:

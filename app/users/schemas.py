@@ -5,14 +5,14 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-Id = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
+RowId = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
 
 Username = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=64,
-        extra={"form": "letters, digits, dot, underscore, hyphen; a letter or digit first"},
+        extra={"syntax": "letters, digits, dot, underscore, hyphen; a letter or digit first"},
         # The look-ahead refuses the newline that `$` would let pass.
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)",
         description="Letters, digits, dot, underscore and hyphen, starting with a letter or digit; unique in any case.",
@@ -53,7 +53,7 @@ class UserCreate(Struct, forbid_unknown_fields=True):
 class UserRead(Struct):
     """An account as its owner sees it."""
 
-    id: Id
+    id: RowId
     username: Annotated[str, Meta(examples=["alice"])]
     email: Annotated[str, Meta(examples=["alice@example.com"])]
     is_active: Annotated[bool, Meta(description="Whether the account may sign in.", examples=[True])]

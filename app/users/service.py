@@ -1,4 +1,4 @@
-"""The rules of accounts."""
+"""The rules of accounts: registration, changes, superusers' rights, and the verification of e-mail addresses."""
 
 from datetime import timedelta
 
@@ -24,13 +24,13 @@ ADDRESS_CHANGED_MAIL = "address_changed_mail"
 
 
 class RegistrationClosed(Forbidden):
-    """The operator lets nobody register."""
+    """The operator has closed registration."""
 
     detail = "Registration is closed"
 
 
 class LastSuperuser(Conflict):
-    """Without this account nobody could administer the service."""
+    """The account is the last active superuser's, without which nobody could administer the service."""
 
     detail = "The last superuser can't be disabled, demoted or deleted"
 
@@ -42,10 +42,10 @@ class InvalidVerificationToken(BadRequest):
 
 
 class UserService:
-    """Registers people, and changes and deletes their accounts.
+    """The service that creates, changes and deletes accounts.
 
-    It opens its own transactions, since no password may be hashed inside one, and what the log says of a change must
-    have been committed.
+    It opens its own transactions, since no password may be hashed inside one, and a change is logged only after its
+    commit.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class UserService:
         credentials: CredentialService,
         jobs: JobQueue,
         *,
-        open_to_all: bool,
+        registration_open: bool,
     ) -> None:
-        """`open_to_all` says whether anybody may register."""
+        """Let anybody register where `registration_open` is set."""
         self.database = users.database
         self.users = users
         self.sessions = sessions
         self.credentials = credentials
         self.jobs = jobs
-        self.open_to_all = open_to_all
+        self.registration_open = registration_open
 
     async def register(self, data: UserCreate) -> User:
-        """Open an account for whoever asks. Raise RegistrationClosed, and what `create` raises."""
-        if not self.open_to_all:
+        """Create an account for anybody. Raise RegistrationClosed, and the errors of `create`."""
+        if not self.registration_open:
             raise RegistrationClosed
         return await self.create(data)
 
     async def create(self, data: UserCreate, *, is_superuser: bool = False) -> User:
-        """Open an account. Raise NameTaken, also for the later of two at the same instant, and InvalidFields."""
+        """Create an account. Raise NameTaken, also for the later of two at the same instant, and InvalidFields."""
         email = normalise_email(data.email)
         user = User(
             username=data.username,
@@ -103,7 +103,7 @@ class UserService:
         """
         email = UNSET if data.email is UNSET else normalise_email(data.email)
         if email is not UNSET and email != (await self.users.read(caller.id)).email:
-            if not data.current_password:  # no guess: nothing to hash, and nothing to count
+            if not data.current_password:  # An absent password isn't hashed, and counts as no failed login.
                 raise WrongPassword
             await self.credentials.check_password(caller, data.current_password)
         async with self.database.transaction() as transaction:
@@ -118,12 +118,12 @@ class UserService:
                 await self.jobs.enqueue(transaction, ADDRESS_CHANGED_MAIL, {"user_id": user.id, "old_address": old})
                 await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id})
         if user.email != old:
-            caller.log("address_changed")
+            caller.log_event("address_changed")
         return user
 
     @retry_on_deadlock
     async def set_rights(self, user_id: int, data: RightsUpdate, *, by: Caller) -> User:
-        """Disable, which ends all sessions, enable, promote or demote. Raise UserNotFound and LastSuperuser."""
+        """Disable (which ends all sessions), enable, promote or demote a user. Raise UserNotFound and LastSuperuser."""
         async with self.database.transaction() as transaction:
             if data.is_active is False or data.is_superuser is False:
                 await self.protect_last_superuser(transaction, user_id)
@@ -132,10 +132,11 @@ class UserService:
             user.is_active = user.is_active if data.is_active is UNSET else data.is_active
             user.is_superuser = user.is_superuser if data.is_superuser is UNSET else data.is_superuser
             if not user.is_active:
-                await self.users.save(transaction)  # first, so that a login at the same time came before, or sees it
+                # Before the sessions end, so that a login at the same time either came earlier or sees the change.
+                await self.users.save(transaction)
                 await self.sessions.end_all(transaction, user_id)
         if (user.is_active, user.is_superuser) != old:
-            by.log("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
+            by.log_event("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
         return user
 
     @retry_on_deadlock
@@ -144,16 +145,16 @@ class UserService:
         async with self.database.transaction() as transaction:
             await self.protect_last_superuser(transaction, user_id)
             await self.users.remove(transaction, await self.users.to_change(transaction, user_id))
-        by.log("account_deleted", of=user_id)
+        by.log_event("account_deleted", of=user_id)
 
     async def protect_last_superuser(self, transaction: Transaction, user_id: int) -> None:
-        """Raise LastSuperuser when nobody else has the rights."""
+        """Raise LastSuperuser when the user is the only active superuser; lock all of them."""
         if await self.users.lock_superusers(transaction) == [user_id]:
             raise LastSuperuser
 
 
 class VerificationService:
-    """Has people prove that an address is theirs."""
+    """The service by which users verify their e-mail addresses."""
 
     def __init__(self, users: UserRepository, tokens: Tokens, limits: Limits, jobs: JobQueue) -> None:
         self.database = users.database
@@ -162,15 +163,15 @@ class VerificationService:
         self.limits = limits
         self.jobs = jobs
 
-    async def send(self, caller: Caller, address: str) -> None:
-        """Have another token mailed to the caller's address, unless that is verified. Raise TooManyRequests."""
+    async def request(self, caller: Caller, address: str) -> None:
+        """Enqueue another mail with a token to the caller's address, unless it is verified. Raise TooManyRequests."""
         await self.limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, caller.client.network)
         await self.limits.hit(EMAIL_VERIFICATIONS, name_key(address))
         async with self.database.transaction() as transaction:
             await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": caller.id})
 
     async def verify(self, token: str, client: Client) -> None:
-        """Mark the address that a mailed token belongs to as verified. Raise InvalidVerificationToken."""
+        """Mark the address to which a token was mailed as verified. Raise InvalidVerificationToken."""
         try:
             claims = self.tokens.read(VERIFICATION, token)
         except InvalidTokenError:
@@ -189,5 +190,5 @@ class VerificationService:
 
 
 def address_state(email_key: str) -> str:
-    """Return what a verification token is bound to: the address that it was mailed to."""
+    """Return the state to which a verification token is bound: the address to which it is mailed."""
     return fingerprint(email_key)

@@ -1,6 +1,6 @@
-"""`Idempotency-Key`: a request that is sent again, after a lost answer say, is answered again and not done again.
+"""Idempotency keys: a request that is sent again, such as after a lost answer, gets the first answer, and does nothing.
 
-The answer is stored in the transaction that does the work: the two commit together, or neither does.
+The answer is stored in the transaction of the first request: both commit, or neither does.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from app.database.failures import is_lock_timeout
 from app.database.sessions import Database, Transaction, retry_on_deadlock
 from app.errors import Conflict, InvalidField, InvalidFields
-from app.http.idempotency.repository import AnswerRepository, Sent
+from app.http.idempotency.repository import AnswerRepository, KeyedRequest
 
 HEADER = "Idempotency-Key"
 Key = Annotated[
@@ -32,24 +32,24 @@ Key = Annotated[
     ),
 ]
 Content = TypeVar("Content")
-Work = Callable[[Transaction | None], Awaitable[Response[Content]]]
-"""Answers a request: in the transaction that it is given, or without one by a single statement."""
+Perform = Callable[[Transaction | None], Awaitable[Response[Content]]]
+"""Performs a request and returns its answer: in a given transaction, or with None by a single statement."""
 
 
 class Answer(Struct, array_like=True):
-    """The answer as it goes into the table, in MessagePack."""
+    """An answer in the form in which it is stored, as MessagePack."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def as_response(self) -> Response[Any]:
-        """Return what the client was sent, once more."""
+        """Return the answer to send again."""
         return Response(self.body, status_code=self.status, headers=self.headers, media_type=MediaType.JSON)
 
 
 class KeyReused(InvalidFields):
-    """The key came before, with another body."""
+    """The key was used before, with another body."""
 
     def __init__(self) -> None:
         super().__init__(InvalidField(f"/{HEADER}", "was used for another body"))
@@ -62,7 +62,7 @@ class RequestInProgress(Conflict):
 
 
 class Once:
-    """One request, which is done once however often it is sent with the same key."""
+    """A request that is performed once, however often it is sent with the same key."""
 
     def __init__(self, answers: AnswerRepository, request: Request[Any, Any, Any], key: str | None) -> None:
         self.answers = answers
@@ -70,54 +70,54 @@ class Once:
         self.key = key
 
     @retry_on_deadlock
-    async def __call__(self, data: Struct, work: Work[Content]) -> Response[Content]:
-        """Return the answer of `work`, or the one that it gave to the same request before.
+    async def __call__(self, data: Struct, perform: Perform[Content]) -> Response[Content]:
+        """Return the answer of `perform`, or the stored answer where the same request was performed before.
 
-        Without a key, the work is given no transaction, since one statement needs no more round trips than itself. What
-        it raises isn't kept: the transaction, and the key, is rolled back. Raise KeyReused, and RequestInProgress when
-        the first request takes too long.
+        Without a key, `perform` gets no transaction, which would cost further round trips. When it raises, nothing is
+        stored, and the key can be used again. Raise KeyReused for another body, and RequestInProgress when the first
+        request takes too long.
         """
         if self.key is None:
-            return await work(None)
-        return await self._with_key(self.key, data, work)
+            return await perform(None)
+        return await self._with_key(self.key, data, perform)
 
-    async def _with_key(self, key: str, data: Struct, work: Work[Content]) -> Response[Content]:
-        sent = self._sent(key, data)
+    async def _with_key(self, key: str, data: Struct, perform: Perform[Content]) -> Response[Content]:
+        keyed = self._keyed(key, data)
         async with self.answers.database.transaction() as transaction:
-            if not await self._claim(transaction, sent):
-                return await self._answered(transaction, sent)
-            response = await work(transaction)
+            if not await self._claim(transaction, keyed):
+                return await self._answered(transaction, keyed)
+            response = await perform(transaction)
             status = response.status_code or self.request.route_handler.status_code
             answer = Answer(status, response.headers, response.render(response.content, MediaType.JSON))
-            await self.answers.store(transaction, sent, msgspec.msgpack.encode(answer))
+            await self.answers.store(transaction, keyed, msgspec.msgpack.encode(answer))
         return response
 
-    def _sent(self, key: str, data: Struct) -> Sent:
-        """A key counts for one user, method and path; two bodies are the same when they say the same."""
+    def _keyed(self, key: str, data: Struct) -> KeyedRequest:
+        """Return the request with its key, which counts for one user, method and path; bodies compare as decoded."""
         path = self.request.scope["path"].rstrip("/")
-        return Sent(self.request.user.id, digest([self.request.method, path, key]), digest(data))
+        return KeyedRequest(self.request.user.id, digest([self.request.method, path, key]), digest(data))
 
-    async def _claim(self, transaction: Transaction, sent: Sent) -> bool:
+    async def _claim(self, transaction: Transaction, keyed: KeyedRequest) -> bool:
         try:
-            return await self.answers.claim(transaction, sent)
+            return await self.answers.claim(transaction, keyed)
         except DBAPIError as error:
             if is_lock_timeout(error):
                 raise RequestInProgress from error
             raise
 
-    async def _answered(self, transaction: Transaction, sent: Sent) -> Response[Any]:
-        content, answer = await self.answers.find(transaction, sent)
-        if content != sent.content:
+    async def _answered(self, transaction: Transaction, keyed: KeyedRequest) -> Response[Any]:
+        content, answer = await self.answers.find(transaction, keyed)
+        if content != keyed.content:
             raise KeyReused
         return msgspec.msgpack.decode(answer, type=Answer).as_response()
 
 
 OnlyOnce = NamedDependency[SkipValidation[Once]]
-"""A POST handler's `once`, with which the handler takes the header: `return await once(data, work)`."""
+"""The type of a POST handler's `once`, by which it takes the header: `return await once(data, perform)`."""
 
 
 def provide_once(database: Database) -> Callable[[Request[Any, Any, Any], str | None], Once]:
-    """Return what gives handlers their `once`."""
+    """Return the function that gives a handler its `once`."""
     answers = AnswerRepository(database)
 
     def once(request: Request[Any, Any, Any], idempotency_key: Key = None) -> Once:

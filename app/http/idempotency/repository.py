@@ -1,4 +1,4 @@
-"""The statements on stored answers."""
+"""The statements on the answers to requests with an idempotency key."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -15,19 +15,18 @@ from app.http.idempotency.models import StoredAnswer
 LIFETIME = timedelta(hours=24)
 
 
-class Sent(NamedTuple):
-    """A request with a key: whose it is, and digests of its method, path and key, and of its body."""
+class KeyedRequest(NamedTuple):
+    """A request with a key: its user, the digest of its method, path and key, and the digest of its body."""
 
     user_id: int
     request: bytes
     content: bytes
 
 
-def claim(insert: postgresql.Insert | sqlite.Insert) -> ReturningInsert[int]:
-    """Return what makes the row this request's, when there is none or one that is too old.
+def claim_statement(insert: postgresql.Insert | sqlite.Insert) -> ReturningInsert[int]:
+    """Return the statement that claims the row of a request, when there is none, or one that is older than `oldest`.
 
-    While another transaction is about to write the same row, PostgreSQL waits for its end; SQLite lets but one
-    transaction write at a time.
+    Of two transactions that claim the same row, one waits for the end of the other.
     """
     return insert.on_conflict_do_update(
         index_elements=["user_id", "request"],
@@ -36,10 +35,13 @@ def claim(insert: postgresql.Insert | sqlite.Insert) -> ReturningInsert[int]:
     ).returning(StoredAnswer.user_id)
 
 
-CLAIM = {"postgresql": claim(postgresql.insert(StoredAnswer)), "sqlite": claim(sqlite.insert(StoredAnswer))}
-THIS = (StoredAnswer.user_id == bindparam("user")) & (StoredAnswer.request == bindparam("this"))
-READ = select(StoredAnswer.content, StoredAnswer.answer).where(THIS)
-STORE = update(StoredAnswer).where(THIS).values(answer=bindparam("stored"))
+CLAIM = {
+    "postgresql": claim_statement(postgresql.insert(StoredAnswer)),
+    "sqlite": claim_statement(sqlite.insert(StoredAnswer)),
+}
+SAME_REQUEST = (StoredAnswer.user_id == bindparam("user")) & (StoredAnswer.request == bindparam("digest"))
+READ = select(StoredAnswer.content, StoredAnswer.answer).where(SAME_REQUEST)
+STORE = update(StoredAnswer).where(SAME_REQUEST).values(answer=bindparam("stored"))
 PURGE = delete(StoredAnswer).where(StoredAnswer.created_at < bindparam("oldest")).returning(StoredAnswer.user_id)
 
 
@@ -48,26 +50,26 @@ class AnswerRepository(Repository[StoredAnswer]):
 
     model_type = StoredAnswer
 
-    async def claim(self, transaction: Transaction, sent: Sent) -> bool:
-        """Make a request's row this transaction's; False when it was answered before.
+    async def claim(self, transaction: Transaction, keyed: KeyedRequest) -> bool:
+        """Claim a request for this transaction; return False when it was answered before.
 
-        Raise DBAPIError when another transaction takes too long with the same request.
+        Raise DBAPIError when another transaction holds the same request for too long.
         """
         moment = now()
-        values = {**sent._asdict(), "created_at": moment, "oldest": moment - LIFETIME}
+        values = {**keyed._asdict(), "created_at": moment, "oldest": moment - LIFETIME}
         claimed = await transaction.execute(CLAIM[self.database.engine.dialect.name], values)
         return bool(claimed.all())
 
-    async def find(self, transaction: Transaction, sent: Sent) -> tuple[bytes, bytes]:
-        """Return the digest of the body that was answered, and the answer."""
-        rows = await self.rows(READ, {"user": sent.user_id, "this": sent.request}, transaction)
+    async def find(self, transaction: Transaction, keyed: KeyedRequest) -> tuple[bytes, bytes]:
+        """Return the digest of the first request's body, and its answer."""
+        rows = await self.rows(READ, {"user": keyed.user_id, "digest": keyed.request}, transaction)
         return rows[0][0], rows[0][1]
 
-    async def store(self, transaction: Transaction, sent: Sent, answer: bytes) -> None:
-        """Keep the answer for those who send the same again."""
-        await transaction.execute(STORE, {"user": sent.user_id, "this": sent.request, "stored": answer})
+    async def store(self, transaction: Transaction, keyed: KeyedRequest, answer: bytes) -> None:
+        """Store the answer to a request that this transaction has claimed."""
+        await transaction.execute(STORE, {"user": keyed.user_id, "digest": keyed.request, "stored": answer})
 
     async def purge(self) -> int:
-        """Delete the answers that are no longer given again; return how many there were."""
+        """Delete the answers that are older than LIFETIME, and return their number."""
         async with self.database.transaction() as transaction:
             return len(await self.rows(PURGE, {"oldest": now() - LIFETIME}, transaction))
