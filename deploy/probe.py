@@ -11,7 +11,7 @@ SECONDS = 2
 
 
 def probe(path: str) -> int:
-    """The exit status: 0 when the service answers 200 in time, else 1."""
+    """Return the exit status: 0 when the service answers 200 in time, else 1."""
     connection = HTTPConnection("127.0.0.1", int(os.environ.get("PORT") or 8000), timeout=SECONDS)
     try:
         connection.request("GET", path)

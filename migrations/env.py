@@ -58,7 +58,7 @@ def migrate(connection: Connection) -> None:
 
 
 def create_engine(url: str) -> tuple[AsyncEngine, AsyncEngine]:
-    """An engine without the service's time-outs, which a long migration would hit, and its transactional form."""
+    """Return an engine without time-outs, which a long migration would hit, and its transactional form."""
     address = driver_url(url)
     if address.get_backend_name() == "sqlite":
         engine = sqlite_engine(address, busy_timeout_ms=SQLITE_WAIT_MS)

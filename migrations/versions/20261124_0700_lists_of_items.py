@@ -57,7 +57,7 @@ def fold_texts() -> None:
 
 
 def folded(*texts: str | None) -> str:
-    """The texts without case, one a line."""
+    """Return the texts with their case folded, each on a line of its own."""
     return "\n".join(text.casefold() for text in texts if text)
 
 
