@@ -186,7 +186,7 @@ async def test_what_takes_long_is_marked_again_before_its_answer(
     alice: AsyncClient, statements: Statements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first mark would be older than a second when the client reads."""
-    monkeypatch.setattr(last_write, "OLDEST", timedelta(0))
+    monkeypatch.setattr(last_write, "MAX_AGE", timedelta(0))
     await create_item(alice)
     assert [statement.split()[0] for statement in statements] == ["SELECT", "UPDATE", "INSERT", "UPDATE"]
 
@@ -212,7 +212,7 @@ async def test_what_is_written_is_answered_though_its_second_mark_fails(
     app: Litestar, alice: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error would have the client do it again."""
-    monkeypatch.setattr(last_write, "OLDEST", timedelta(0))
+    monkeypatch.setattr(last_write, "MAX_AGE", timedelta(0))
     database: Database = app.state.database
     fetch, marked = database.fetch_prepared, []
 
