@@ -143,7 +143,7 @@ class Statements(list[str]):
         """Listen to the application's engine."""
         statements = cls()
         database = parts_of(app).database
-        send = database.send
+        send = database.run_sql
 
         def before_execute(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
             # SQLite's, which the event below tells; and what a pooler makes part of each BEGIN.
@@ -166,8 +166,8 @@ class Statements(list[str]):
         ]
         for listener in listeners:
             event.listen(*listener)
-        database.send = noted_send
+        database.run_sql = noted_send
         yield statements
-        database.send = send
+        database.run_sql = send
         for listener in listeners:
             event.remove(*listener)
