@@ -24,8 +24,8 @@ from app.database.sessions import Database
 from app.http.requests import InTransaction
 from app.jobs.models import Job, Payload
 from app.jobs.queue import JobQueue
-from app.jobs.repository import Run
-from app.jobs.worker import Handler, Worker, backoff, log_death
+from app.jobs.repository import ClaimedJob
+from app.jobs.worker import JobHandler, Worker, backoff, log_crash
 from app.operations.commands import job_commands
 from app.settings import Settings
 from tests.factories import client_of, on_sqlite, register
@@ -68,7 +68,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def worker_of(
     database: Database,
-    handler: Handler,
+    handler: JobHandler,
     *,
     concurrency: int = 4,
     attempts: int = 12,
@@ -82,13 +82,13 @@ def worker_of(
         {"mail": handler},
         daily=daily,
         concurrency=concurrency,
-        attempts=attempts,
+        max_attempts=attempts,
         lease=timedelta(seconds=lease_seconds),
         poll_seconds=poll_seconds,
     )
 
 
-async def claim(worker: Worker) -> Run | None:
+async def claim(worker: Worker) -> ClaimedJob | None:
     """Claim the next job, as a worker does that is killed before it ends."""
     return await worker.jobs.claim(list(worker.handlers), worker.lease)
 
@@ -284,12 +284,12 @@ async def test_an_attempt_whose_lease_ran_out_cannot_end_the_next_one(database: 
     await make_due(database)
     current = await claim(worker)
     with capture_logs() as logs:
-        await worker.attempt(late)
+        await worker.run_job(late)
     assert [(line["event"], line["attempt"]) for line in logs] == [("job_overrun", 1)]
     [job] = await rows(database)
     assert job.attempt == 2
     assert current is not None
-    await worker.attempt(current)
+    await worker.run_job(current)
     assert await rows(database) == []
 
 
@@ -359,7 +359,7 @@ async def test_a_job_whose_end_cannot_be_written_down_is_done_again(empty_databa
     run = await claim(worker)
     assert run is not None
     with capture_logs() as logs:
-        await worker.attempt(run)
+        await worker.run_job(run)
     async with database.transaction() as session:
         await session.execute(text("ALTER TABLE away RENAME TO jobs"))
     assert logs[0]["event"] == "job_unsettled"
@@ -374,7 +374,7 @@ async def test_the_death_of_a_worker_is_logged() -> None:
 
     with capture_logs() as logs:
         task = asyncio.create_task(die())
-        task.add_done_callback(log_death)
+        task.add_done_callback(log_crash)
         await asyncio.wait([task])
         await asyncio.sleep(0)
     assert logs[0]["event"] == "worker_died"
