@@ -23,7 +23,13 @@ from structlog.testing import capture_logs
 from app.errors import TooManyRequests
 from app.main import create_app
 from app.security import limits as module
-from app.security.limits import FAILED_LOGINS, PASSWORD_RESETS, PASSWORD_RESETS_PER_NETWORK, Limits, Memory
+from app.security.limits import (
+    FAILED_LOGINS,
+    PASSWORD_RESETS,
+    PASSWORD_RESETS_PER_NETWORK,
+    Limits,
+    OrderedMemoryStorage,
+)
 from app.security.passwords import HashingOverloadedError
 from app.settings import Settings, SettingsError
 from tests.factories import SECRET, add_user, connect_to, log_in, on_sqlite
@@ -75,7 +81,7 @@ async def limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     url = request.getfixturevalue("redis_url").replace("redis", request.param) if request.param else ""
     limits = Limits(url, secret=token_hex())
     yield limits
-    assert limits.away_until == 0
+    assert limits.suspended_until == 0
     await limits.close()
 
 
@@ -149,12 +155,12 @@ async def test_no_more_than_the_limit_get_through_at_once(limits: Limits) -> Non
 
 
 async def test_of_64_guesses_at_once_10_are_told_that_they_are_wrong(limits: Limits) -> None:
-    guesses = [limits.guess(wrong, account="1", network="192.0.2.1") for _ in range(64)]
+    guesses = [limits.verify_within_limits(wrong, account="1", network="192.0.2.1") for _ in range(64)]
     results = await asyncio.gather(*guesses, return_exceptions=True)
     assert results.count(False) == 10
     assert sum(isinstance(result, TooManyRequests) for result in results) == 54
     with pytest.raises(TooManyRequests):
-        await limits.guess(right, account="1", network="192.0.2.1")
+        await limits.verify_within_limits(right, account="1", network="192.0.2.1")
 
 
 async def test_a_right_guess_is_not_told_when_the_limit_was_used_up_meanwhile(limits: Limits) -> None:
@@ -164,29 +170,29 @@ async def test_a_right_guess_is_not_told_when_the_limit_was_used_up_meanwhile(li
         return True
 
     with pytest.raises(TooManyRequests):
-        await limits.guess(right_but_late, account="1", network="192.0.2.1")
+        await limits.verify_within_limits(right_but_late, account="1", network="192.0.2.1")
 
 
 async def test_right_guesses_are_not_counted(limits: Limits) -> None:
     for number in range(120):
-        assert await limits.guess(right, account=str(number % 3), network="192.0.2.1")
+        assert await limits.verify_within_limits(right, account=str(number % 3), network="192.0.2.1")
 
 
 async def test_a_strangers_wrong_guesses_do_not_lock_the_owner_out(limits: Limits) -> None:
     for _ in range(10):
-        assert not await limits.guess(wrong, account="1", network="192.0.2.1")
+        assert not await limits.verify_within_limits(wrong, account="1", network="192.0.2.1")
     with pytest.raises(TooManyRequests):
-        await limits.guess(wrong, account="1", network="192.0.2.1")
-    assert await limits.guess(right, account="1", network="198.51.100.1")
-    assert await limits.guess(right, account="2", network="192.0.2.1")
+        await limits.verify_within_limits(wrong, account="1", network="192.0.2.1")
+    assert await limits.verify_within_limits(right, account="1", network="198.51.100.1")
+    assert await limits.verify_within_limits(right, account="2", network="192.0.2.1")
 
 
 async def test_one_network_has_100_wrong_guesses_at_all_accounts_together(limits: Limits) -> None:
     for number in range(100):
-        assert not await limits.guess(wrong, account=str(number), network="192.0.2.1")
+        assert not await limits.verify_within_limits(wrong, account=str(number), network="192.0.2.1")
     with pytest.raises(TooManyRequests):
-        await limits.guess(wrong, account="100", network="192.0.2.1")
-    assert not await limits.guess(wrong, account="100", network="198.51.100.1")
+        await limits.verify_within_limits(wrong, account="100", network="192.0.2.1")
+    assert not await limits.verify_within_limits(wrong, account="100", network="198.51.100.1")
 
 
 async def test_a_guess_that_could_not_be_verified_is_not_counted(limits: Limits) -> None:
@@ -195,7 +201,7 @@ async def test_a_guess_that_could_not_be_verified_is_not_counted(limits: Limits)
 
     for _ in range(11):
         with pytest.raises(HashingOverloadedError):
-            await limits.guess(overloaded, account="1", network="192.0.2.1")
+            await limits.verify_within_limits(overloaded, account="1", network="192.0.2.1")
     await limits.check(FAILED_LOGINS, "1", "192.0.2.1")
 
 
@@ -207,12 +213,12 @@ async def test_processes_share_counts_in_which_no_name_stands(redis_url: str, mo
     secret = token_hex()
     one, other = Limits(redis_url, secret=secret), Limits(redis_url, secret=secret)
     for _ in range(5):
-        await one.guess(wrong, account="alice", network="192.0.2.1")
-        await other.guess(wrong, account="alice", network="192.0.2.1")
+        await one.verify_within_limits(wrong, account="alice", network="192.0.2.1")
+        await other.verify_within_limits(wrong, account="alice", network="192.0.2.1")
     with pytest.raises(TooManyRequests):
-        await one.guess(right, account="alice", network="192.0.2.1")
+        await one.verify_within_limits(right, account="alice", network="192.0.2.1")
     with Redis.from_url(redis_url) as client:
-        keys = list(client.scan_iter(f"LIMITS:*/{one.hashed(['alice', '192.0.2.1'])}/*"))
+        keys = list(client.scan_iter(f"LIMITS:*/{one.storage_key(['alice', '192.0.2.1'])}/*"))
         assert len(keys) == 1
         assert 0 < client.ttl(keys[0]) <= 900
         everything = b" ".join(client.scan_iter("*"))
@@ -228,7 +234,8 @@ async def test_without_its_storage_a_process_counts_for_itself_and_warns_once() 
     limits = Limits(f"redis://127.0.0.1:{port}/0")
     with capture_logs() as logs:
         results = await asyncio.gather(
-            *(limits.guess(wrong, account="1", network="192.0.2.1") for _ in range(20)), return_exceptions=True
+            *(limits.verify_within_limits(wrong, account="1", network="192.0.2.1") for _ in range(20)),
+            return_exceptions=True,
         )
     assert results.count(False) == 10
     assert [line["log_level"] for line in logs] == ["warning"]
@@ -257,14 +264,14 @@ async def test_a_storage_that_hangs_is_left_alone_and_taken_back(
         finally:
             os.kill(pid, signal.SIGCONT)
         monkeypatch.setattr(module, "ANSWER_WITHIN_SECONDS", 10)
-        limits.away_until = 0
+        limits.suspended_until = 0
         await limits.check(PASSWORD_RESETS, "alice@example.org")  # the shared count never saw five
-        assert limits.away_until == 0
+        assert limits.suspended_until == 0
         await limits.close()
 
 
 async def test_this_process_forgets_what_has_expired() -> None:
-    memory = Memory()
+    memory = OrderedMemoryStorage()
     assert await memory.acquire_entry("old", 1, 0)
     assert await memory.acquire_entry("new", 1, 60)
     assert list(memory.events) == ["new"]
@@ -272,14 +279,14 @@ async def test_this_process_forgets_what_has_expired() -> None:
 
 async def test_this_process_keeps_no_more_keys_than_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEYS", 3)
-    memory = Memory()
+    memory = OrderedMemoryStorage()
     for key in "abacd":
         assert await memory.acquire_entry(key, 5, 60)
     assert list(memory.events) == ["a", "c", "d"]
 
 
 async def test_nothing_fits_into_a_limit_that_is_smaller() -> None:
-    assert not await Memory().acquire_entry("a", 1, 60, 2)
+    assert not await OrderedMemoryStorage().acquire_entry("a", 1, 60, 2)
 
 
 @on_sqlite
