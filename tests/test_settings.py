@@ -211,9 +211,9 @@ def test_production_refuses_every_origin_at_once() -> None:
 
 def test_passwords_are_longer_in_production() -> None:
     """Unless the operator says otherwise."""
-    assert load().least_password_length == 1
-    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production").least_password_length == 12
-    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", PASSWORD_MIN_LENGTH="8").least_password_length == 8
+    assert load().effective_password_min_length == 1
+    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production").effective_password_min_length == 12
+    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", PASSWORD_MIN_LENGTH="8").effective_password_min_length == 8
 
 
 # The first secret -----------------------------------------------------------------------------------------------------
