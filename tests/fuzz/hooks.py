@@ -26,7 +26,7 @@ from sqlalchemy import select
 
 from app.auth.credentials import InvalidResetToken, reset_state
 from app.auth.models import LoginSession
-from app.auth.repository import CredentialRepository, Credentials
+from app.auth.repository import CredentialRepository, StoredCredentials
 from app.auth.schemas import Token
 from app.database.search import MAX_TERMS
 from app.database.sessions import Database
@@ -180,7 +180,7 @@ async def good_token(label: str) -> str:
     return token
 
 
-async def new_credentials() -> Credentials:
+async def new_credentials() -> StoredCredentials:
     """What signing in needs of a new user."""
     credentials = await CredentialRepository(database).by_id((await add_user(app, next(names))).id)
     assert credentials is not None
