@@ -32,7 +32,7 @@ def hide_details(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     return event
 
 
-def security_event(event: str, **fields: str | int | None) -> None:
+def log_security_event(event: str, **fields: str | int | None) -> None:
     """Log a login, its failure, or a change of credentials or rights; `fields` hold ids, never a secret."""
     structlog.get_logger().info(event, kind="security", **fields)
 

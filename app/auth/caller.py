@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from app.logs import security_event
+from app.logs import log_security_event
 from app.security.limits import Client
 
 
@@ -33,4 +33,4 @@ class Caller(Struct, frozen=True):
     def log_event(self, event: str, **fields: int) -> None:
         """Log a security event of the caller's, with further `fields`."""
         ids = {"user_id": self.id, "session_id": self.session_id}
-        security_event(event, address=self.client.address, **ids, **fields)
+        log_security_event(event, address=self.client.address, **ids, **fields)

@@ -8,7 +8,7 @@ from app.auth.repository import CredentialRepository, SessionRepository, StoredC
 from app.database.sessions import Transaction, after_commit, retry_on_deadlock
 from app.errors import BadRequest, Forbidden, NotFound
 from app.jobs.queue import JobQueue
-from app.logs import security_event
+from app.logs import log_security_event
 from app.security.limits import PASSWORD_RESETS, PASSWORD_RESETS_PER_NETWORK, Client, Limits
 from app.security.password_policy import PasswordPolicy
 from app.security.passwords import Passwords
@@ -103,16 +103,16 @@ class CredentialService:
         await self.limits.hit(PASSWORD_RESETS_PER_NETWORK, client.network)
         await self.limits.hit(PASSWORD_RESETS, name_key(email))
         await self.jobs.enqueue(transaction, RESET_MAIL, {"email": email})
-        after_commit(transaction, partial(security_event, "password_reset_requested", address=client.address))
+        after_commit(transaction, partial(log_security_event, "password_reset_requested", address=client.address))
 
     async def reset(self, token: str, new: str, client: Client) -> None:
         """Set a new password by a mailed token, and end every session. Raise InvalidResetToken and InvalidFields."""
         try:
             user_id = await self._reset(token, new)
         except InvalidResetToken:
-            security_event("password_reset_failed", address=client.address)
+            log_security_event("password_reset_failed", address=client.address)
             raise
-        security_event("password_reset", user_id=user_id, address=client.address)
+        log_security_event("password_reset", user_id=user_id, address=client.address)
 
     async def _reset(self, token: str, new: str) -> int:
         """Set the password of the user for whom the token was issued, and return the user's id."""

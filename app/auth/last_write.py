@@ -11,7 +11,7 @@ from app.auth.caller import SignedIn
 from app.auth.repository import SessionRepository
 from app.database.models import now
 
-READING = {"GET", "HEAD", "OPTIONS"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 MAX_AGE = timedelta(seconds=1)
 """The most by which the recorded time may be older than the write: a session that always writes is recorded once a
 second."""
@@ -34,7 +34,7 @@ class LastWrite:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raise the database's errors before the handler runs, but not after it."""
         user: SignedIn | None = scope.get("user")
-        if user is None or scope["type"] == ScopeType.WEBSOCKET or scope["method"] in READING:
+        if user is None or scope["type"] == ScopeType.WEBSOCKET or scope["method"] in SAFE_METHODS:
             await self.app(scope, receive, send)
             return
         wrote_at = await self.record_write(user, user.wrote_at)

@@ -12,7 +12,7 @@ from app.auth.schemas import Token
 from app.database.models import now
 from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import OAuthError, TooManyRequests
-from app.logs import security_event
+from app.logs import log_security_event
 from app.security.limits import Client, Limits
 from app.security.passwords import Passwords
 from app.security.tokens import ACCESS, REFRESH, Claims, InvalidTokenError, Tokens
@@ -100,7 +100,7 @@ class AuthService:
             matches = await self.limits.verify_within_limits(verify, account=account_key, network=client.network)
         except TooManyRequests:
             self.observe("limited")
-            security_event("login_limited", user_id=account.id if account else None, address=client.address)
+            log_security_event("login_limited", user_id=account.id if account else None, address=client.address)
             raise
         self.observe("success" if matches else "failure")
         if not matches or account is None:
@@ -146,7 +146,7 @@ class AuthService:
             if not await self.credentials.lock_active(transaction, user_id, hashed_password):
                 raise refuse_login(user_id, client)
             await self.sessions.open(transaction, columns, max_sessions=MAX_SESSIONS)
-        security_event("login", user_id=user_id, session_id=session_id, address=client.address)
+        log_security_event("login", user_id=user_id, session_id=session_id, address=client.address)
         return self.issue_tokens(user_id, session_id, 0, expires_at)
 
     def expiry(self, created_at: datetime, refreshed_at: datetime) -> datetime:
@@ -177,7 +177,7 @@ class AuthService:
         # The end of the session is committed here, although the answer is an error.
         if token is None:
             event = "refresh_token_reused" if ended else "refresh_failed"
-            security_event(event, user_id=claims.user_id, session_id=claims.sid, address=client.address)
+            log_security_event(event, user_id=claims.user_id, session_id=claims.sid, address=client.address)
             raise InvalidRefreshToken
         return token
 
@@ -209,10 +209,10 @@ class AuthService:
             async with self.database.transaction() as transaction:
                 ended = await self.sessions.end(transaction, claims.sid, claims.user_id)
             if ended:
-                security_event("logout", user_id=claims.user_id, session_id=claims.sid, address=client.address)
+                log_security_event("logout", user_id=claims.user_id, session_id=claims.sid, address=client.address)
 
 
 def refuse_login(user_id: int | None, client: Client) -> WrongCredentials:
     """Log the refusal of a login, and return the error to raise."""
-    security_event("login_failed", user_id=user_id, address=client.address)
+    log_security_event("login_failed", user_id=user_id, address=client.address)
     return WrongCredentials()

@@ -11,7 +11,7 @@ from app.database.pages import Page, PageQuery
 from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import BadRequest, Conflict, Forbidden
 from app.jobs.queue import JobQueue
-from app.logs import security_event
+from app.logs import log_security_event
 from app.security.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Client, Limits
 from app.security.tokens import VERIFICATION, InvalidTokenError, Tokens, fingerprint
 from app.users.models import User, name_key, normalise_email
@@ -186,7 +186,7 @@ class VerificationService:
             ):
                 raise InvalidVerificationToken
             user.email_verified = True
-        security_event("address_verified", user_id=claims.user_id, address=client.address)
+        log_security_event("address_verified", user_id=claims.user_id, address=client.address)
 
 
 def address_state(email_key: str) -> str:
