@@ -1,6 +1,9 @@
 """The application's errors for failures of the database: which are an outage, and which are the client's mistake."""
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -33,6 +36,19 @@ def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one 
     if unavailable or (state is None and isinstance(error, (InterfaceError, OperationalError))):
         return Unavailable()
     return Unavailable() if error.connection_invalidated else None
+
+
+@contextmanager
+def refusals(*, duplicate: type[AppError], orphan: type[AppError] = OwnerGone) -> Generator[None]:
+    """Raise `duplicate` when the block violates a unique constraint, and `orphan` when it violates a foreign key."""
+    try:
+        yield
+    except IntegrityError as error:
+        if is_duplicate(error):
+            raise duplicate from error
+        if is_orphan(error):
+            raise orphan from error
+        raise
 
 
 def is_duplicate(error: DBAPIError) -> bool:

@@ -1,12 +1,25 @@
-"""The base classes of tables: a naming convention, 64-bit keys, times in UTC, and rows that belong to a user."""
+"""The base classes of tables: names of constraints, 64-bit keys, times in UTC, versions, and rows with an owner."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 from advanced_alchemy.types import DateTimeUTC
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, Integer, MetaData, String, Table
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    FromClause,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, declared_attr, mapped_column
+from sqlalchemy.sql.elements import KeyedColumnElement
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -19,6 +32,10 @@ BigInt = BigInteger().with_variant(Integer(), "sqlite")
 # SQLite has no time zones. PostgreSQL's driver returns times in UTC, and refuses those without a zone.
 UtcDateTime = DateTime(timezone=True).with_variant(DateTimeUTC(), "sqlite")
 PrimaryKey = Annotated[int, mapped_column(BigInt, Identity(), primary_key=True)]
+Source: TypeAlias = type[DeclarativeBase] | FromClause
+"""A model, whose table is read, or a subquery that joins several tables."""
+Attribute: TypeAlias = InstrumentedAttribute[Any] | KeyedColumnElement[Any]
+"""A column of a source."""
 
 
 class Base(DeclarativeBase):
@@ -42,8 +59,8 @@ class Timestamps:
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
 
-class Owned(Timestamps, Base):
-    """A table whose rows belong to one user each.
+class Resource(Timestamps, Base):
+    """A table whose rows have a version.
 
     SQLAlchemy increments a row's version, and compares it, at each UPDATE and DELETE of the row.
     """
@@ -51,12 +68,24 @@ class Owned(Timestamps, Base):
     __abstract__ = True
 
     id: Mapped[PrimaryKey]
-    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     version: Mapped[int] = mapped_column(default=1)
 
     @declared_attr.directive
     def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy calls it with the class
         return {"version_id_col": cls.version}
+
+
+class Owned(Resource):
+    """A table whose rows belong to one user each."""
+
+    __abstract__ = True
+
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
+        """Add the index of an owner's list by id, which also serves the foreign key (docs/paging.md)."""
+        super().__init_subclass__(**options)
+        Index(f"ix_{cls.__tablename__}_owner_id_id", table_of(cls).c.owner_id, text("(id + 0)"))
 
 
 def code_point_string(length: int) -> String:
@@ -69,6 +98,11 @@ def table_of(model: type[DeclarativeBase]) -> Table:
     return cast("Table", model.__table__)
 
 
-def columns_of(model: type[DeclarativeBase], read: type[Struct]) -> list[Column[Any]]:
+def from_clause_of(source: Source) -> FromClause:
+    """Return the part of a statement that has a source's columns."""
+    return source if isinstance(source, FromClause) else table_of(source)
+
+
+def columns_of(source: Source, read: type[Struct]) -> list[KeyedColumnElement[Any]]:
     """Return the columns that have the names of a Struct's fields, in the order of the fields."""
-    return [table_of(model).c[name] for name in read.__struct_fields__]
+    return [from_clause_of(source).c[name] for name in read.__struct_fields__]

@@ -11,10 +11,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, true, tuple_
-from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 from app.database.driver import Rows, Statement
-from app.database.models import columns_of, table_of
+from app.database.models import Attribute, Source, columns_of, from_clause_of
 from app.database.search import search_conditions, search_parameters
 
 Read = TypeVar("Read", bound=Struct)
@@ -55,16 +54,16 @@ class Page(Struct, Generic[Read], frozen=True):
 
 
 class Listing(Generic[Read]):
-    """The statements that list one table: one for each order and number of terms, built at its first use."""
+    """The statements that list one source: one for each order and number of terms, built at its first use."""
 
     def __init__(
         self,
-        model: type[DeclarativeBase],
+        source: Source,
         read: type[Read],
         *,
-        key: InstrumentedAttribute[int],
-        orders: Sequence[InstrumentedAttribute[Any]],
-        searched: Sequence[InstrumentedAttribute[str]] = (),
+        key: Attribute,
+        orders: Sequence[Attribute],
+        searched: Sequence[Attribute] = (),
         where: ColumnElement[bool] | None = None,
     ) -> None:
         """Prepare a list of the rows that `where` chooses, which may have parameters.
@@ -74,11 +73,11 @@ class Listing(Generic[Read]):
         the key; that by the key needs one of `key + 0`, or the primary key where there is no `where`.
         """
         self.read = read
-        table = table_of(model)
-        self.columns = columns_of(model, read)
-        self.key = table.c[key.key]
-        self.orders = {order.key: table.c[order.key] for order in orders}
-        self.searched = [table.c[column.key] for column in searched]
+        columns = from_clause_of(source).c
+        self.columns = columns_of(source, read)
+        self.key = columns[key.key]
+        self.orders = {order.key: columns[order.key] for order in orders}
+        self.searched = [columns[column.key] for column in searched]
         self.where = true() if where is None else where
         # By the bare key, PostgreSQL would read the primary key's index, and skip the rows that `where` doesn't choose.
         self.key_order = self.key if where is None else self.key + literal_column("0")

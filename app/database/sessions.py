@@ -54,8 +54,14 @@ class Database:
             yield Reading(session)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Transaction]:
-        """Open one transaction, which commits at the end of the block and rolls back when it raises."""
+    async def transaction(self, outer: Transaction | None = None) -> AsyncGenerator[Transaction]:
+        """Open one transaction, which commits at the end of the block and rolls back when it raises.
+
+        Within an `outer` one the block is a part of that.
+        """
+        if outer is not None:
+            yield outer
+            return
         async with AsyncSession(self.transactional, expire_on_commit=False) as session, session.begin():
             yield Transaction(session)
 

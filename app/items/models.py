@@ -1,6 +1,6 @@
 """The table of items."""
 
-from sqlalchemy import Index, String, Text, text
+from sqlalchemy import Index, String, Text
 from sqlalchemy.orm import Mapped, backref, mapped_column, relationship
 
 from app.database.models import Owned, code_point_string
@@ -12,8 +12,7 @@ class Item(Owned):
 
     __tablename__ = "items"
     __table_args__ = (
-        # One index for each order of an owner's list; they also serve the foreign key.
-        Index("ix_items_owner_id_id", "owner_id", text("(id + 0)")),
+        # One index for each order of an owner's list; that by id comes with Owned.
         Index(None, "owner_id", "updated_at", "id"),
         Index(None, "owner_id", "title", "id"),
         # The trigrams of the searched text. SQLite has no such index, and reads each of an owner's rows.

@@ -1,7 +1,5 @@
 """The rules of items."""
 
-from msgspec import structs
-
 from app.database.pages import Page, PageQuery
 from app.database.repository import Versioned, Versions, given
 from app.database.search import searchable
@@ -21,7 +19,7 @@ class ItemService:
     ) -> Versioned[ItemRead]:
         """Add an item, with the text that a search compares."""
         search_text = searchable(data.title, data.description)
-        return await self.items.create(owner_id, structs.asdict(data) | {"search_text": search_text}, transaction)
+        return await self.items.create(owner_id, {**given(data), "search_text": search_text}, transaction)
 
     async def page(self, owner_id: int, query: PageQuery) -> Page[ItemRead]:
         """Return one page of the owner's items."""
@@ -36,10 +34,10 @@ class ItemService:
     ) -> Versioned[ItemRead]:
         """Change the given fields of an item. Raise ItemNotFound, NotYourItem and PreconditionFailed."""
         item = await self.items.to_change(transaction, owner_id, item_id, expected)
-        values = {"title": item.title, "description": item.description} | given(data)
+        values = {"title": item.title, "description": item.description, **given(data)}
         search_text = searchable(values["title"], values["description"])
-        return await self.items.change(transaction, item, values | {"search_text": search_text})
+        return await self.items.change(transaction, item, {**values, "search_text": search_text})
 
     async def delete(self, transaction: Transaction, owner_id: int, item_id: int, expected: Versions | None) -> None:
         """Delete an item. Raise ItemNotFound, NotYourItem and PreconditionFailed."""
-        await self.items.remove(transaction, await self.items.to_change(transaction, owner_id, item_id, expected))
+        await self.items.delete_owned(owner_id, item_id, expected, transaction)

@@ -1,14 +1,12 @@
 """The statements on accounts: to create, list, change and delete them."""
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from msgspec import Struct
 from sqlalchemy import bindparam, select
-from sqlalchemy.exc import IntegrityError
 
 from app.auth.credentials import UserNotFound
-from app.database.failures import is_duplicate
+from app.database.failures import refusals
 from app.database.models import columns_of, table_of
 from app.database.pages import Listing, Page, PageQuery
 from app.database.repository import Repository
@@ -55,7 +53,7 @@ class UserRepository(Repository[User]):
 
     async def create(self, transaction: Transaction, user: User) -> None:
         """Add an account. Raise NameTaken."""
-        with unique_names():
+        with refusals(duplicate=NameTaken):
             await self.within(transaction).add(user)
 
     async def read(self, user_id: int) -> UserRead:
@@ -87,25 +85,9 @@ class UserRepository(Repository[User]):
 
     async def save(self, transaction: Transaction) -> None:
         """Write the changes of the transaction's accounts to the database. Raise NameTaken."""
-        with unique_names():
+        with refusals(duplicate=NameTaken):
             await transaction.flush()
-
-    async def remove(self, transaction: Transaction, user: User) -> None:
-        """Delete an account with all that belongs to it."""
-        await transaction.delete(user)
-        await transaction.flush()
 
     async def lock_superusers(self, transaction: Transaction) -> Sequence[int]:
         """Lock the active superusers until the transaction ends, and return their ids."""
         return (await transaction.scalars(LOCK_SUPERUSERS)).all()
-
-
-@contextmanager
-def unique_names() -> Generator[None]:
-    """Raise NameTaken when the block violates a unique constraint."""
-    try:
-        yield
-    except IntegrityError as error:
-        if is_duplicate(error):
-            raise NameTaken from error
-        raise
