@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl
 
 from litestar import Controller, MediaType, Request, Response, delete, get, post, put
 from litestar.datastructures import State
-from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, JSONBody, SkipValidation
+from litestar.di import Provide
+from litestar.params import FromPath, JSONBody
 
 from app.auth.credentials import CredentialService, InvalidResetToken, UserNotFound, WrongPassword
 from app.auth.guard import SignedInRequest, caller
@@ -31,12 +31,12 @@ from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.http.access import FORM_KEY, LENIENT, PUBLIC
 from app.http.client import calling_client
 from app.http.openapi import raises
-from app.http.requests import InTransaction
+from app.http.requests import InTransaction, Provided
 
-Auth = NamedDependency[SkipValidation[AuthService]]
-Credentials = NamedDependency[SkipValidation[CredentialService]]
-Sessions = NamedDependency[SkipValidation[SessionService]]
-Form = NamedDependency[SkipValidation[dict[str, str]]]
+Auth = Provided[AuthService]
+Credentials = Provided[CredentialService]
+Sessions = Provided[SessionService]
+Form = Provided[dict[str, str]]
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FORM_BYTES = 16 * 1024
 

@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.auth.caller import SignedIn
 from app.auth.repository import SessionRepository
 from app.database.models import now
+from app.http.requests import SAFE_METHODS
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 MAX_AGE = timedelta(seconds=1)
 """The most by which the recorded time may be older than the write: a session that always writes is recorded once a
 second."""

@@ -3,10 +3,13 @@
 import re
 from typing import Annotated
 
+from litestar import Response
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter
+
+from app.database.repository import Read, Versioned
 
 IfMatch = Annotated[
     str | None,
@@ -35,6 +38,19 @@ VERSION = re.compile(r"[1-9][0-9]{0,18}\Z")
 def entity_tag(version: int) -> str:
     """Return the strong entity tag of a version (section 8.8.3)."""
     return f'"{version}"'
+
+
+def tagged(row: Versioned[Read]) -> Response[Read]:
+    """Return what is shown of a row, with the tag of its version."""
+    return Response(row.read, headers={"ETag": entity_tag(row.version)})
+
+
+def tagged_if_changed(row: Versioned[Read], if_none_match: str | None) -> Response[Read | None]:
+    """Return the same; 304 and the tag alone when one of the client's copies is current."""
+    headers = {"ETag": entity_tag(row.version)}
+    if is_unchanged(if_none_match, row.version):
+        return Response(None, status_code=304, headers=headers)
+    return Response(row.read, headers=headers)
 
 
 def is_unchanged(if_none_match: str | None, version: int) -> bool:

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from typing import Any, TypeVar
 
 import click
-from litestar import Request
+from litestar import Controller, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.spec import Tag
@@ -16,6 +16,7 @@ from msgspec import Struct
 from app.database.replicas import Replicas, Standby
 from app.database.sessions import Database
 from app.http.paging import Cursors
+from app.http.requests import SAFE_METHODS
 from app.jobs.mail import MailSender, create_mailer
 from app.jobs.queue import JobQueue
 from app.jobs.worker import JobHandler
@@ -129,18 +130,35 @@ def provide(**dependencies: object) -> dict[str, Provide]:
     return {name: Provide(constant(value), sync_to_thread=False) for name, value in dependencies.items()}
 
 
-def provide_readable(replicas: Replicas, services: Mapping[Database, object]) -> Provide:
-    """Return a dependency on the service that reads for a signed-in user: on a standby where one is complete enough.
+def provide_nearest(replicas: Replicas, factory: Callable[[Database], object]) -> Provide:
+    """Return a dependency that `factory` makes of the database that serves a signed-in user's request.
 
-    `services` has the service of each database.
+    That is the primary, or, for a request that only reads, a standby where one is complete enough.
     """
     if not replicas.standbys:
-        return Provide(constant(services[replicas.primary]), sync_to_thread=False)
+        return Provide(constant(factory(replicas.primary)), sync_to_thread=False)
+    made = {database: factory(database) for database in [replicas.primary, *replicas.standbys]}
 
-    def choose(request: Request[Any, Any, Any]) -> Any:  # noqa: ANN401 - any service
-        return services[replicas.choose(request.user.session_id, request.user.wrote_at)]
+    def choose(request: Request[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever was made
+        reads = request.method in SAFE_METHODS
+        return made[replicas.choose(request.user.session_id, request.user.wrote_at) if reads else replicas.primary]
 
     return Provide(choose, sync_to_thread=False)
+
+
+def resource(
+    parts: Parts, controller: type[Controller], about: str, **factories: Callable[[Database], object]
+) -> Feature:
+    """Return a feature of one controller, whose one tag is a section of the document that `about` describes.
+
+    The factories make a repository or a service of a database, by the name of the handlers' argument.
+    """
+    (tag,) = vars(controller)["tags"]  # Litestar types it as an attribute of instances alone.
+    return Feature(
+        routes=[controller],
+        tags=[Tag(tag, about)],
+        dependencies={name: provide_nearest(parts.replicas, factory) for name, factory in factories.items()},
+    )
 
 
 def constant(value: object) -> Callable[[], Any]:

@@ -98,7 +98,13 @@ class Cursors:
 
 
 def page_query(
-    request: AnyRequest, *, limit: int, cursor: str | None, sort: str, q: str | None, count: bool
+    request: AnyRequest,
+    *,
+    limit: int,
+    cursor: str | None,
+    sort: str = "-id",
+    q: str | None = None,
+    count: bool = False,
 ) -> PageQuery:
     """Return the page that a signed-in user asks for. Raise InvalidCursor, and InvalidFields for too many words."""
     terms = search_terms(q) if q else ()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -23,9 +23,14 @@ from app.errors import BadRequest, InvalidField, InvalidFields, NotFound, Unsupp
 from app.http.access import is_lenient
 
 StructT = TypeVar("StructT", bound=Struct)
-InTransaction = NamedDependency[SkipValidation[Transaction]]
+Value = TypeVar("Value")
+Provided: TypeAlias = NamedDependency[SkipValidation[Value]]
+"""The type of an argument that a handler is given by its name, by its feature say."""
+InTransaction = Provided[Transaction]
 """The type of a handler's `transaction`, which commits when the handler has returned, and before the answer starts."""
 
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+"""The methods of requests that only read (RFC 9110, section 9.2.1)."""
 MAX_ID = 2**63 - 1
 MAX_UNKNOWN_FIELDS = 20
 """The most unknown fields that an answer names: a body can have 100,000, which would take half a second to write."""

@@ -6,8 +6,6 @@ from typing import Literal
 
 import structlog
 from litestar import Controller, get
-from litestar.di import NamedDependency
-from litestar.params import SkipValidation
 from msgspec import Struct
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -16,6 +14,7 @@ from app.database.sessions import Database
 from app.database.status import connection_limit, revision
 from app.errors import Unavailable
 from app.http.access import LENIENT, PUBLIC
+from app.http.requests import Provided
 
 ANSWER_WITHIN_SECONDS = 2
 log = structlog.get_logger()
@@ -60,7 +59,7 @@ class HealthController(Controller):
         return Health()
 
     @get("/ready", summary="Can the service serve")
-    async def ready(self, readiness: NamedDependency[SkipValidation[Readiness]]) -> Health:
+    async def ready(self, readiness: Provided[Readiness]) -> Health:
         """The database answers within two seconds, and has its tables; and the service isn't about to stop."""
         await readiness.check()
         return Health()

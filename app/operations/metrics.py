@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 
 from litestar import Response, get
-from litestar.di import NamedDependency
-from litestar.params import SkipValidation
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +19,7 @@ from app.database.replicas import Replicas
 from app.database.sessions import Database
 from app.http.access import LENIENT, PUBLIC
 from app.http.feature import Parts
+from app.http.requests import Provided
 from app.jobs.repository import JobRepository
 from app.security.passwords import Passwords
 
@@ -165,7 +164,7 @@ def is_alive(pid: int) -> bool:
 
 
 @get("/metrics", opt=PUBLIC | LENIENT, include_in_schema=False)
-async def read_metrics(metrics: NamedDependency[SkipValidation[Metrics]]) -> Response[bytes]:
+async def read_metrics(metrics: Provided[Metrics]) -> Response[bytes]:
     """Return the metrics. The route is public, as Prometheus expects; a proxy in front must bar others from it."""
     metrics.sample()
     await metrics.count_jobs()

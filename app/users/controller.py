@@ -3,8 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, delete, get, patch, post
-from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from app.auth.caller import SignedIn
 from app.auth.credentials import UserNotFound, WrongPassword
@@ -15,6 +14,7 @@ from app.http.access import PUBLIC, SUPERUSER, SUPERUSER_OR_SELF
 from app.http.client import calling_client
 from app.http.openapi import raises
 from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
+from app.http.requests import Provided
 from app.users.models import User
 from app.users.repository import NameTaken
 from app.users.schemas import EmailVerification, RightsUpdate, RowId, UserCreate, UserRead, UserUpdate
@@ -26,8 +26,8 @@ from app.users.service import (
     VerificationService,
 )
 
-Users = NamedDependency[SkipValidation[UserService]]
-Verification = NamedDependency[SkipValidation[VerificationService]]
+Users = Provided[UserService]
+Verification = Provided[VerificationService]
 Sort = Annotated[
     Literal["id", "-id", "created_at", "-created_at", "username", "-username"],
     QueryParameter(description="The order, `-` for descending: names by code point, what is equal by id."),

@@ -7,9 +7,15 @@ import pytest
 from httpx import AsyncClient
 
 from tests.factories import People, Statements, create_item
+from tests.owned import assert_owned
 from tests.problems import assert_problem, pointers
 
 NOT_YOURS = "Not authorized to access this item"
+
+
+async def test_an_item_is_its_owners_alone(people: People) -> None:
+    body, wrong = {"title": "Umbrella"}, {"title": "", "description": 5, "owner_id": 2}
+    await assert_owned(people, "/items", body, wrong=wrong, missing="Item not found", denied=(403, NOT_YOURS))
 
 
 # Create ---------------------------------------------------------------------------------------------------------------

@@ -5,20 +5,22 @@ The answer is stored in the transaction of the first request: both commit, or ne
 
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from litestar import MediaType, Request, Response
-from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
-from litestar.params import HeaderParameter, SkipValidation
+from litestar.params import HeaderParameter
 from msgspec import Struct
 from sqlalchemy.exc import DBAPIError
 
 from app.database.failures import is_lock_timeout
+from app.database.repository import Read, Versioned
 from app.database.sessions import Database, Transaction, retry_on_deadlock
 from app.errors import Conflict, InvalidField, InvalidFields
+from app.http.conditional import tagged
 from app.http.idempotency.repository import AnswerRepository, KeyedRequest
+from app.http.requests import Provided
 
 HEADER = "Idempotency-Key"
 Key = Annotated[
@@ -31,9 +33,8 @@ Key = Annotated[
         examples=[Example(value="8e03978e-40d5-43e8-bc93-6f9f39d36d7f")],
     ),
 ]
-Content = TypeVar("Content")
-Perform = Callable[[Transaction | None], Awaitable[Response[Content]]]
-"""Performs a request and returns its answer: in a given transaction, or with None by a single statement."""
+Create = Callable[[Transaction | None], Awaitable[Versioned[Read]]]
+"""Adds the row that a request asks for: in a given transaction, or with None by a single statement or in its own."""
 
 
 class Answer(Struct, array_like=True):
@@ -62,7 +63,7 @@ class RequestInProgress(Conflict):
 
 
 class Once:
-    """A request that is performed once, however often it is sent with the same key."""
+    """A POST request that adds one row, however often it is sent with the same key."""
 
     def __init__(self, answers: AnswerRepository, request: Request[Any, Any, Any], key: str | None) -> None:
         self.answers = answers
@@ -70,32 +71,40 @@ class Once:
         self.key = key
 
     @retry_on_deadlock
-    async def __call__(self, data: Struct, perform: Perform[Content]) -> Response[Content]:
-        """Return the answer of `perform`, or the stored answer where the same request was performed before.
+    async def __call__(self, data: Struct, create: Create[Read]) -> Response[Read]:
+        """Return 201 with the row that `create` adds, or the stored answer where the same request came before.
 
-        Without a key, `perform` gets no transaction, which would cost further round trips. When it raises, nothing is
+        Without a key, `create` gets no transaction, which would cost further round trips. When it raises, nothing is
         stored, and the key can be used again. Raise KeyReused for another body, and RequestInProgress when the first
         request takes too long.
         """
         if self.key is None:
-            return await perform(None)
-        return await self._with_key(self.key, data, perform)
+            return self._created(await create(None))
+        return await self._with_key(self.key, data, create)
 
-    async def _with_key(self, key: str, data: Struct, perform: Perform[Content]) -> Response[Content]:
+    async def _with_key(self, key: str, data: Struct, create: Create[Read]) -> Response[Read]:
         keyed = self._keyed(key, data)
         async with self.answers.database.transaction() as transaction:
             if not await self._claim(transaction, keyed):
                 return await self._answered(transaction, keyed)
-            response = await perform(transaction)
+            response = self._created(await create(transaction))
             status = response.status_code or self.request.route_handler.status_code
             answer = Answer(status, response.headers, response.render(response.content, MediaType.JSON))
             await self.answers.store(transaction, keyed, msgspec.msgpack.encode(answer))
         return response
 
+    def _created(self, row: Versioned[Any]) -> Response[Any]:
+        response = tagged(row)
+        response.headers["Location"] = f"{self._path()}/{row.read.id}"
+        return response
+
     def _keyed(self, key: str, data: Struct) -> KeyedRequest:
         """Return the request with its key, which counts for one user, method and path; bodies compare as decoded."""
-        path = self.request.scope["path"].rstrip("/")
-        return KeyedRequest(self.request.user.id, digest([self.request.method, path, key]), digest(data))
+        return KeyedRequest(self.request.user.id, digest([self.request.method, self._path(), key]), digest(data))
+
+    def _path(self) -> str:
+        path: str = self.request.scope["path"]
+        return path.rstrip("/")
 
     async def _claim(self, transaction: Transaction, keyed: KeyedRequest) -> bool:
         try:
@@ -112,8 +121,8 @@ class Once:
         return msgspec.msgpack.decode(answer, type=Answer).as_response()
 
 
-OnlyOnce = NamedDependency[SkipValidation[Once]]
-"""The type of a POST handler's `once`, by which it takes the header: `return await once(data, perform)`."""
+OnlyOnce = Provided[Once]
+"""The type of a POST handler's `once`, by which it takes the header: `return await once(data, create)`."""
 
 
 def provide_once(database: Database) -> Callable[[Request[Any, Any, Any], str | None], Once]:

@@ -13,8 +13,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from msgspec import Struct
 
-from app.errors import AppError, InvalidFields, OAuthError, RequestTimeout, Unavailable
+from app.errors import AppError, InvalidFields, OAuthError, OwnerGone, PreconditionFailed, RequestTimeout, Unavailable
 from app.http.access import FORM_KEY, SuperuserOnly, is_lenient, is_public, right_of
+from app.http.idempotency import RequestInProgress
 from app.http.openapi.changes import DocumentChange, Node, OperationChange
 from app.http.problems import PROBLEM, OAuthProblem, Problem
 from app.http.requests import MAX_ID
@@ -26,6 +27,8 @@ ERRORS = {
     403: ("SuperuserOnly", "The caller has no superuser's rights", SuperuserOnly.detail),
     404: ("NotFound", "There is nothing under this id", "There is nothing at this path"),
     408: ("RequestTimeout", "The body takes too long to arrive", RequestTimeout.detail),
+    409: ("Conflict", f"{RequestInProgress.detail}; {OwnerGone.detail}", RequestInProgress.detail),
+    412: ("PreconditionFailed", "The tag is none of those in `If-Match`", PreconditionFailed.detail),
     413: ("ContentTooLarge", "The body is too large", "The body is too large"),
     415: ("UnsupportedMediaType", "The body is of another media type", "The body must be application/json in UTF-8"),
     422: ("InvalidFields", "Fields or query parameters are missing, unknown or wrong", InvalidFields.detail),
@@ -131,8 +134,13 @@ def possible_errors(handler: HTTPRouteHandler, operation: Node) -> Iterator[int]
         yield 403
     if "requestBody" in operation:
         yield from (400, 408, 413, 415)
-    if any(parameter["in"] == "path" for parameter in operation.get("parameters", [])):
+    parameters = {parameter["name"]: parameter["in"] for parameter in operation.get("parameters", [])}
+    if "path" in parameters.values():
         yield 404
+    if "Idempotency-Key" in parameters:
+        yield 409
+    if "If-Match" in parameters:
+        yield 412
     if not is_lenient(handler):
         yield from (400, 422)  # For a query that is not UTF-8, and for one with unknown parameters.
     if not public or handler.parsed_fn_signature.parameters:  # It needs more than itself: the database, say.
