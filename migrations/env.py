@@ -4,12 +4,15 @@ import asyncio
 import sys
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import Literal
 
 from advanced_alchemy.types import DateTimeUTC
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import Connection, DateTime, pool, text
+from alembic.migration import MigrationContext
+from alembic.operations.ops import CreateIndexOp, CreateTableOp, MigrationScript
+from sqlalchemy import Column, Connection, DateTime, pool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import SchemaItem
@@ -36,6 +39,23 @@ def include_object(item: SchemaItem, *_: object) -> bool:
     return bool(item.info.get("only", dialect) == dialect)
 
 
+def add_expression_indexes(migration: MigrationContext, _revision: object, scripts: Sequence[MigrationScript]) -> None:
+    """Add a new table's indexes of expressions to a revision, which Alembic leaves out on SQLite.
+
+    https://github.com/sqlalchemy/alembic/issues/750; delete when a revision has them there, too.
+    """
+    if migration.dialect.name != "sqlite":
+        return
+    for script in scripts:
+        operations = script.upgrade_ops.ops if script.upgrade_ops else []
+        for table in [operation.table_name for operation in operations if isinstance(operation, CreateTableOp)]:
+            indexes = sorted(Base.metadata.tables[table].indexes, key=lambda index: str(index.name))
+            of_expressions = [
+                index for index in indexes if not all(isinstance(part, Column) for part in index.expressions)
+            ]
+            operations.extend(CreateIndexOp.from_index(index) for index in of_expressions if include_object(index))
+
+
 def migrate(connection: Connection) -> None:
     """Run the migrations in the one transaction that the connection is in."""
     if connection.dialect.name == "postgresql":
@@ -48,6 +68,7 @@ def migrate(connection: Connection) -> None:
         compare_server_default=False,
         render_item=render_item,
         include_object=include_object,
+        process_revision_directives=add_expression_indexes,
         render_as_batch=connection.dialect.name == "sqlite",
         transactional_ddl=True,
     )

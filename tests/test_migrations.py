@@ -169,6 +169,30 @@ def test_a_new_revision_is_empty_when_nothing_changed(empty_database_url: str, t
     assert '"""nothing' in written
 
 
+def test_a_revision_has_the_indexes_of_a_new_table_also_of_expressions(empty_database_url: str, tmp_path: Path) -> None:
+    """A table that isn't there is new to Alembic."""
+    migrate(empty_database_url)
+    asyncio.run(drop_items(empty_database_url))
+    settings = config(empty_database_url)
+    settings.set_main_option(
+        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
+    )
+    command.revision(settings, "items", autogenerate=True, version_path=str(tmp_path))
+    written = next(tmp_path.glob("*_items.py")).read_text()
+    assert (
+        written.count("create_index('ix_items_owner_id_id', 'items', ['owner_id', sa.literal_column('(id + 0)')]") == 1
+    )
+    assert ("ix_items_search_text" in written) == empty_database_url.startswith("postgresql")
+
+
+async def drop_items(url: str) -> None:
+    """Drop one table."""
+    engine = create_async_engine(driver_url(url))
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP TABLE items"))
+    await engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("url", "line"),
     [
