@@ -27,7 +27,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def follow(checkout: Path) -> int:
-    """Do what the guide says; how many lines that are."""
+    """Do what the guide says, and return how many lines that takes."""
     file, lines = checkout, 0
     for name, kind, text in NAME_OR_BLOCK.findall(GUIDE.read_text()):
         if name:
@@ -58,7 +58,7 @@ def do(checkout: Path, *command: str) -> None:
 
 
 def test_a_reader_of_the_guide_has_a_resource(checkout: Path) -> None:
-    """In less than 100 lines, in order like the rest, whose tests pass on both databases."""
+    """The resource takes less than 100 lines, is in order like the rest, and its tests pass on both databases."""
     do(checkout, "alembic", "upgrade", "head")
     assert follow(checkout) < 100
     do(checkout, "alembic", "revision", "--autogenerate", "--message", "notes")

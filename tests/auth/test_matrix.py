@@ -1,4 +1,4 @@
-"""Who may do what: every operation of the OpenAPI document, asked by everybody, about somebody's."""
+"""The matrix of rights: every operation of the document, called in every role about Alice's account and items."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ SUPERUSERS = {"list_users", "update_user", "delete_user"}
 
 
 class World:
-    """Alice owns one of everything; the others have nothing to do with it."""
+    """A service in which Alice owns one of everything, and the others have nothing to do with it."""
 
     def __init__(self, app: Litestar, client: AsyncClient, settings: Settings) -> None:
         self.app, self.client, self.settings = app, client, settings
@@ -50,7 +50,7 @@ class World:
         self.bodies = dict(BODIES)
 
     async def make(self) -> None:
-        """People, their logins, and what is Alice's."""
+        """Add the users, their logins, and everything that is Alice's."""
         alice = await add_user(self.app, "alice")
         bob = await add_user(self.app, "bob")
         root, _, dora = [await add_user(self.app, name, is_superuser=True) for name in ("root", "second", "dora")]
@@ -60,7 +60,7 @@ class World:
         await self.make_what_is_hers(alice)
 
     async def make_what_is_hers(self, alice: User) -> None:
-        """One of everything that a path may name, and the tokens that are mailed."""
+        """Make one of everything that a path may name, and the tokens that are mailed."""
         other = await open_session(self.app, alice.id, device="other")
         headers = bearer(other)
         (row,) = await fetch(self.app, select(LoginSession.id).where(LoginSession.device == "other"))
@@ -78,7 +78,7 @@ class World:
                 self.bodies[name] = {"token": token_in(mail), **extra}
 
     async def call(self, role: str, method: str, path: str, operation: Operation, document: Operation) -> Response:
-        """One operation, about Alice's, by somebody."""
+        """Call an operation about Alice's, in a role."""
         if role in self.users:  # Some operations end the session that they are called in.
             self.pairs[role] = await open_session(self.app, self.users[role])
         headers = bearer(self.pairs[role]) if role in self.pairs else {}
@@ -90,7 +90,7 @@ class World:
 
 
 def example(content: Mapping[str, Any], document: Operation) -> dict[str, Any]:
-    """A body of the examples of its fields; of those without one, none."""
+    """Return a body of the examples of its fields, without the fields that have none."""
     for media in content.values():
         schema = document["components"]["schemas"][media["schema"]["$ref"].rpartition("/")[2]]
         examples = {name: field.get("examples", []) for name, field in schema["properties"].items()}
@@ -99,14 +99,14 @@ def example(content: Mapping[str, Any], document: Operation) -> dict[str, Any]:
 
 
 def operations(document: Operation) -> Iterator[tuple[str, str, Operation]]:
-    """Method, path and operation."""
+    """Yield the method, the path and the operation."""
     for path, methods in document["paths"].items():
         for method in methods.keys() & METHODS:
             yield method, path, methods[method]
 
 
 def expected(role: str, path: str, operation: Operation) -> int:
-    """The status; 200 stands for whatever success the document has."""
+    """Return the expected status, where 200 stands for whatever success the document has."""
     if operation.get("security") == []:
         return 200
     if role in {"nobody", "disabled"}:
@@ -127,7 +127,7 @@ async def world(app: Litestar, client: AsyncClient, settings: Settings) -> World
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_every_operation_answers_every_role_as_it_should(world: World, role: str) -> None:
-    """With a status that the document has for the operation."""
+    """The status is also one that the document has for the operation."""
     document = (await world.client.get("/openapi.json")).json()
     assert len(list(operations(document))) > 20
     wrong = []
@@ -145,7 +145,7 @@ async def test_every_operation_answers_every_role_as_it_should(world: World, rol
 
 
 def in_order(document: Operation) -> list[tuple[str, str, Operation]]:
-    """All operations, those last that end what the others need."""
+    """Return all operations, with those last that end what the others need."""
     rank = {
         "end_session": 1,
         "end_other_sessions": 2,

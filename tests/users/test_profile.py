@@ -23,7 +23,6 @@ NEW_ADDRESS = {"email": "new@example.org", "current_password": PASSWORD}
 
 
 async def test_absent_fields_keep_their_value(people: People) -> None:
-    """Also when all are absent."""
     alice = await people.sign_in("alice")
     before = (await alice.get("/users/me")).json()
     for body in ({}, {"username": "alicia"}, {"email": "alicia@example.org", "current_password": PASSWORD}):
@@ -36,7 +35,7 @@ async def test_absent_fields_keep_their_value(people: People) -> None:
 
 
 async def test_the_new_name_logs_in_and_the_old_one_is_free(people: People, client: AsyncClient) -> None:
-    """The token goes on: it names the account by its id."""
+    """The access token goes on, since it names the account by its id."""
     alice = await people.sign_in("alice")
     assert (await alice.patch("/users/me", json={"username": "Alicia"})).status_code == 200
     assert (await alice.get("/users/me")).json()["username"] == "Alicia"
@@ -46,7 +45,7 @@ async def test_the_new_name_logs_in_and_the_old_one_is_free(people: People, clie
 
 
 async def test_a_name_or_address_that_is_taken_in_any_case_is_refused(people: People) -> None:
-    """In the words of the registration, and nothing is changed by it."""
+    """The answer has the registration's words, and nothing is changed."""
     alice = await people.sign_in("alice")
     await add_user(people.app, "bob")
     before = (await alice.get("/users/me")).json()
@@ -60,7 +59,6 @@ async def test_a_name_or_address_that_is_taken_in_any_case_is_refused(people: Pe
 
 
 async def test_ones_own_name_in_another_case_is_free(people: People) -> None:
-    """It is the same name, written anew."""
     alice = await people.sign_in("alice")
     answer = await alice.patch("/users/me", json={"username": "ALICE"})
     assert answer.json()["username"] == "ALICE"
@@ -70,7 +68,7 @@ async def test_ones_own_name_in_another_case_is_free(people: People) -> None:
 
 
 async def test_of_two_who_take_one_name_at_once_one_gets_it(people: People) -> None:
-    """The other gets the refusal, not a fault."""
+    """The other is refused, and nothing fails."""
     both = [await people.sign_in("alice"), await people.sign_in("bob")]
     answers = await asyncio.gather(*(one.patch("/users/me", json={"username": "carol"}) for one in both))
     assert sorted(answer.status_code for answer in answers) == [200, 400]
@@ -86,7 +84,7 @@ async def test_the_same_address_is_no_change(people: People, app: Litestar, sett
 
 
 async def test_a_new_address_is_unverified_and_both_are_told(people: People, app: Litestar, settings: Settings) -> None:
-    """The old one hears of the new one, the new one is asked to confirm itself."""
+    """The old address hears of the new one, and the new one is asked to confirm itself."""
     alice = await people.sign_in("alice", email_verified=True)
     answer = await alice.patch("/users/me", json=NEW_ADDRESS)
     assert answer.status_code == 200
@@ -100,7 +98,7 @@ async def test_a_new_address_is_unverified_and_both_are_told(people: People, app
 
 
 async def test_a_new_address_logs_in_and_the_old_one_does_not(people: People, client: AsyncClient) -> None:
-    """At once, before it is verified."""
+    """It does so at once, before it is verified."""
     alice = await people.sign_in("alice")
     await alice.patch("/users/me", json=NEW_ADDRESS)
     assert (await log_in(client, "NEW@example.org")).status_code == 200
@@ -108,7 +106,7 @@ async def test_a_new_address_logs_in_and_the_old_one_does_not(people: People, cl
 
 
 async def test_a_new_address_needs_the_current_password(people: People, app: Litestar) -> None:
-    """Whoever finds an open session can't take the account over; nothing else in the request is done either."""
+    """A stranger who finds an open session can't take the account over, and nothing else in the request is done."""
     alice = await people.sign_in("alice")
     for password in ({}, {"current_password": ""}, {"current_password": "wrong"}):
         body = {"email": "new@example.org", "username": "alicia", **password}
@@ -139,8 +137,8 @@ async def test_a_missing_password_for_a_new_address_is_no_guess(people: People, 
     assert (await alice.patch("/users/me", json=NEW_ADDRESS)).status_code == 200
 
 
-async def test_what_is_wrong_is_named(people: People) -> None:
-    """Fields that nobody may change, and values that registration wouldn't take."""
+async def test_wrong_fields_are_named(people: People) -> None:
+    """Nobody may change some fields, and others have values that registration wouldn't take."""
     alice = await people.sign_in("alice")
     for body, names in [
         ({"is_superuser": True}, ["/is_superuser"]),
@@ -159,7 +157,7 @@ async def test_what_is_wrong_is_named(people: People) -> None:
 
 
 async def test_changing_a_name_hashes_nothing_and_is_one_transaction(people: People, statements: Statements) -> None:
-    """The guard's query comes before it."""
+    """The guard's query comes before the transaction."""
     alice = await people.sign_in("alice")
     statements.clear()
     await alice.patch("/users/me", json={"username": "alicia"})
@@ -167,7 +165,7 @@ async def test_changing_a_name_hashes_nothing_and_is_one_transaction(people: Peo
 
 
 async def test_deleting_an_account_takes_all_that_belongs_to_it(app: Litestar, client: AsyncClient) -> None:
-    """Its items and all its sessions; nobody else's."""
+    """Its items and all its sessions go, and nobody else's."""
     alice, bob = await new_user(app, "alice"), await new_user(app, "bob")
     for pair in (alice, bob):
         client.headers["Authorization"] = bearer(pair)["Authorization"]
@@ -186,7 +184,7 @@ async def test_deleting_an_account_takes_all_that_belongs_to_it(app: Litestar, c
 
 
 async def test_a_deleted_name_may_be_registered_by_somebody_else(app: Litestar, client: AsyncClient) -> None:
-    """Whose account is another one: the old tokens aren't theirs."""
+    """The new account is another one, so the old tokens are worth nothing."""
     alice = await new_user(app)
     await client.delete("/users/me", headers=bearer(alice))
     body = {"username": "alice", "email": "alice@example.org", "password": "another"}
@@ -195,9 +193,7 @@ async def test_a_deleted_name_may_be_registered_by_somebody_else(app: Litestar, 
     assert await status_of(client, alice) == 401
 
 
-async def test_what_was_mailed_about_a_deleted_account_is_not_sent(
-    people: People, app: Litestar, settings: Settings
-) -> None:
+async def test_mails_about_a_deleted_account_are_not_sent(people: People, app: Litestar, settings: Settings) -> None:
     """There is nobody left to tell, and the jobs are done."""
     alice = await people.sign_in("alice")
     await alice.patch("/users/me", json=NEW_ADDRESS)
@@ -207,7 +203,7 @@ async def test_what_was_mailed_about_a_deleted_account_is_not_sent(
 
 
 async def test_the_last_superuser_cannot_leave(people: People, app: Litestar) -> None:
-    """Somebody else has to have the rights first; a disabled account doesn't count."""
+    """Another account must have the rights first, and a disabled one doesn't count."""
     root = await people.sign_in("root", is_superuser=True)
     await add_user(app, "sleeper", is_superuser=True, is_active=False)
     answer = await root.delete("/users/me")

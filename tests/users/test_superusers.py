@@ -1,4 +1,4 @@
-"""What superusers may do with the accounts of others, and nobody else may."""
+"""The rights of superusers over the accounts of others, which nobody else has."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,13 +26,13 @@ SUPERUSERS = select(func.count()).select_from(User).where(User.is_superuser, Use
 
 
 async def id_of(client: AsyncClient) -> int:
-    """The id of whoever is signed in."""
+    """Return the id of the user who is signed in."""
     number: int = (await client.get("/users/me")).json()["id"]
     return number
 
 
 async def test_a_superuser_reads_any_account(people: People, app: Litestar) -> None:
-    """As its owner sees it: without the password's hash."""
+    """The superuser sees what its owner sees, without the password's hash."""
     root = await people.sign_in("root", is_superuser=True)
     alice = await people.sign_in("alice")
     expected = (await alice.get("/users/me")).json()
@@ -44,7 +44,7 @@ async def test_a_superuser_reads_any_account(people: People, app: Litestar) -> N
 
 
 async def test_everybody_reads_their_own_account_by_its_id(people: People) -> None:
-    """And nobody else's, whether it exists or not."""
+    """Any other id is refused, whether it exists or not."""
     alice = await people.sign_in("alice")
     bob = await add_user(people.app, "bob")
     me = (await alice.get("/users/me")).json()
@@ -54,7 +54,7 @@ async def test_everybody_reads_their_own_account_by_its_id(people: People) -> No
 
 
 async def test_others_may_change_and_delete_nobody(people: People) -> None:
-    """Not even themselves, by this way: nobody promotes themselves."""
+    """Nobody may change themselves by this way, so nobody promotes themselves."""
     alice = await people.sign_in("alice")
     bob = await add_user(people.app, "bob")
     for user_id in (await id_of(alice), bob.id, 12345):
@@ -65,7 +65,7 @@ async def test_others_may_change_and_delete_nobody(people: People) -> None:
 
 
 async def test_an_account_that_is_not_there_is_not_found(people: People) -> None:
-    """Nor is one whose id can't be."""
+    """An id that no account can have isn't found either."""
     root = await people.sign_in("root", is_superuser=True)
     assert_problem(await root.get("/users/12345"), 404, MISSING)
     assert_problem(await root.patch("/users/12345", json={"is_active": True}), 404, MISSING)
@@ -95,7 +95,7 @@ async def test_a_disabled_user_is_out_at_once_and_back_when_enabled(
 async def test_disabling_a_user_ends_their_sessions_for_good(
     people: People, app: Litestar, client: AsyncClient
 ) -> None:
-    """What was stolen before is worth nothing when the user is enabled again; other users notice nothing."""
+    """Stolen tokens are worth nothing when the user is enabled again; other users notice nothing."""
     root = await people.sign_in("root", is_superuser=True)
     alice, bob = await new_user(app, "alice"), await new_user(app, "bob")
     second = (await log_in(client, "alice")).json()
@@ -109,7 +109,7 @@ async def test_disabling_a_user_ends_their_sessions_for_good(
 async def test_a_login_while_its_user_is_disabled_leaves_no_session(
     people: People, app: Litestar, client: AsyncClient
 ) -> None:
-    """It comes before and is ended, or comes after and is refused."""
+    """The login comes before and is ended, or comes after and is refused."""
     root = await people.sign_in("root", is_superuser=True)
     alice = await add_user(app, "alice")
     logins = [log_in(client, "alice") for _ in range(6)]
@@ -118,7 +118,7 @@ async def test_a_login_while_its_user_is_disabled_leaves_no_session(
 
 
 async def test_rights_count_from_the_next_request_on(people: People) -> None:
-    """With the token that the user already has, both ways."""
+    """They count with the token that the user already has, both when given and when taken."""
     root = await people.sign_in("root", is_superuser=True)
     alice = await people.sign_in("alice")
     path = f"/users/{await id_of(alice)}"
@@ -131,7 +131,6 @@ async def test_rights_count_from_the_next_request_on(people: People) -> None:
 
 
 async def test_absent_rights_stay_as_they_are(people: People) -> None:
-    """Also when both are absent."""
     root = await people.sign_in("root", is_superuser=True)
     alice = await people.sign_in("alice")
     path = f"/users/{await id_of(alice)}"
@@ -142,7 +141,7 @@ async def test_absent_rights_stay_as_they_are(people: People) -> None:
 
 
 async def test_a_superuser_changes_rights_and_nothing_else(people: People) -> None:
-    """Above all no password, name or address."""
+    """Password, name and address are the owner's alone."""
     root = await people.sign_in("root", is_superuser=True)
     alice = await people.sign_in("alice")
     path = f"/users/{await id_of(alice)}"
@@ -159,7 +158,7 @@ async def test_a_superuser_changes_rights_and_nothing_else(people: People) -> No
 async def test_deleting_an_account_takes_all_that_belongs_to_it(
     people: People, app: Litestar, client: AsyncClient
 ) -> None:
-    """Its items and sessions; the superuser's own stay."""
+    """Its items and sessions go, and the superuser's own stay."""
     root = await people.sign_in("root", is_superuser=True)
     alice = await people.sign_in("alice")
     for owner in (root, alice):
@@ -175,7 +174,7 @@ async def test_deleting_an_account_takes_all_that_belongs_to_it(
 
 @pytest.mark.parametrize("method", ["demote", "disable", "delete"])
 async def test_the_last_superuser_stays(people: People, app: Litestar, method: str) -> None:
-    """Whoever else there is: others without the rights, or with them and disabled."""
+    """Users without the rights and disabled superusers don't count."""
     root = await people.sign_in("root", is_superuser=True)
     await people.sign_in("alice")
     await add_user(app, "sleeper", is_superuser=True, is_active=False)
@@ -188,7 +187,7 @@ async def test_the_last_superuser_stays(people: People, app: Litestar, method: s
 
 
 async def test_a_superuser_who_is_disabled_can_be_demoted_and_deleted(people: People, app: Litestar) -> None:
-    """They aren't the last one: the caller is."""
+    """The caller remains, so they aren't the last one."""
     root = await people.sign_in("root", is_superuser=True)
     sleeper = await add_user(app, "sleeper", is_superuser=True, is_active=False)
     assert (await root.patch(f"/users/{sleeper.id}", json={"is_superuser": False})).status_code == 200
@@ -199,7 +198,7 @@ async def test_a_superuser_who_is_disabled_can_be_demoted_and_deleted(people: Pe
 async def test_two_superusers_who_remove_each_other_leave_exactly_one(
     people: People, app: Litestar, method: str
 ) -> None:
-    """The later one finds that nobody else is left, or is none any more."""
+    """The later one finds that nobody else is left, or is no superuser any more."""
     one, two = [await people.sign_in(name, is_superuser=True) for name in ("one", "two")]
     paths = [f"/users/{await id_of(client)}" for client in (two, one)]
     answers = await asyncio.gather(take(one, paths[0], method), take(two, paths[1], method))
@@ -209,7 +208,7 @@ async def test_two_superusers_who_remove_each_other_leave_exactly_one(
 
 
 async def test_eight_superusers_who_leave_at_once_leave_exactly_one(people: People, app: Litestar) -> None:
-    """Whoever is the last to ask is the last one."""
+    """The last one to ask is refused."""
     everybody = [await people.sign_in(f"root{number}", is_superuser=True) for number in range(8)]
     answers = await asyncio.gather(*(client.delete("/users/me") for client in everybody))
     assert sorted(answer.status_code for answer in answers) == [204] * 7 + [409]
@@ -217,7 +216,7 @@ async def test_eight_superusers_who_leave_at_once_leave_exactly_one(people: Peop
 
 
 async def test_a_superuser_has_a_reset_mailed_as_anybody_has(people: People, app: Litestar) -> None:
-    """They name the address; the token goes to its owner."""
+    """They name the address, and the token goes to its owner."""
     root = await people.sign_in("root", is_superuser=True)
     user = await add_user(app, "alice")
     answer = await root.post("/password-reset", json={"email": user.email})
@@ -234,7 +233,7 @@ async def test_a_disabled_superuser_has_no_rights(people: People, app: Litestar,
 
 
 async def test_while_registration_is_closed_nobody_registers(settings: Settings) -> None:
-    """Whoever has an account goes on; whether a name is taken isn't told."""
+    """Existing accounts go on, and the answer doesn't tell whether a name is taken."""
     app = create_app(replace(settings, registration="closed"))
     async with connect_to(app) as client:
         pair = await new_user(app, "alice")

@@ -10,14 +10,14 @@ NAMES = ("bob", "Carol", "dave", "erin")
 
 
 async def superuser_among(people: People, app: Litestar) -> AsyncClient:
-    """A superuser, `root`, and four others."""
+    """Add four users and a superuser, `root`, and return the superuser's client."""
     for name in NAMES:
         await add_user(app, name)
     return await people.sign_in("root", is_superuser=True)
 
 
 async def usernames(client: AsyncClient, query: str = "") -> list[str]:
-    """The names on one page."""
+    """Return the names on one page."""
     answer = await client.get(f"/users{query}")
     assert answer.status_code == 200, answer.text
     return [user["username"] for user in answer.json()]
@@ -30,14 +30,14 @@ async def test_only_superusers_list_the_accounts(people: People) -> None:
 
 
 async def test_the_accounts_are_listed_newest_first(people: People, app: Litestar) -> None:
-    """And none of them with a password or its hash."""
+    """None of them has a password or its hash."""
     root = await superuser_among(people, app)
     assert await usernames(root) == ["root", "erin", "dave", "Carol", "bob"]
     assert "password" not in (await root.get("/users")).text
 
 
 async def test_the_accounts_are_sorted_by_name_in_both_directions(people: People, app: Litestar) -> None:
-    """By code point: capitals come before small letters."""
+    """Names are sorted by code point, so capitals come before small letters."""
     root = await superuser_among(people, app)
     assert await usernames(root, "?sort=username") == ["Carol", "bob", "dave", "erin", "root"]
     assert await usernames(root, "?sort=-username") == ["root", "erin", "dave", "bob", "Carol"]
@@ -45,7 +45,7 @@ async def test_the_accounts_are_sorted_by_name_in_both_directions(people: People
 
 
 async def test_a_page_of_accounts_names_the_next_one(people: People, app: Litestar) -> None:
-    """Until the last, and no account is missing or there twice."""
+    """The last page names none, and no account is missing or there twice."""
     root = await superuser_among(people, app)
     answer = await root.get("/users?sort=username&limit=2&count=true")
     assert answer.headers["X-Total-Count"] == "5"
@@ -65,6 +65,6 @@ async def test_a_search_finds_names_and_addresses_in_any_case(people: People, ap
 
 
 async def test_a_wrong_order_is_refused(people: People, app: Litestar) -> None:
-    """With the name of the parameter."""
+    """The answer names the parameter."""
     root = await superuser_among(people, app)
     assert_problem(await root.get("/users?sort=hashed_password"), 422)

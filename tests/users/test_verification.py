@@ -1,4 +1,4 @@
-"""Proving that an e-mail address is one's own."""
+"""Verifying that an e-mail address is one's own."""
 
 import asyncio
 from datetime import timedelta
@@ -24,12 +24,12 @@ VERIFIED = select(User.email_verified).order_by(User.id)
 
 
 async def confirm(client: AsyncClient, token: str) -> Response:
-    """The answer to a token."""
+    """Confirm an address by a token and return the answer."""
     return await client.post("/email-verification/confirm", json={"token": token})
 
 
 async def mailed_token(app: Litestar, alice: AsyncClient, settings: Settings) -> str:
-    """A token as it arrives at whoever asks for it."""
+    """Ask for a token as the client's user, and return it as it arrives."""
     assert (await alice.post("/email-verification")).status_code == 202
     (mail,) = await deliver(app, settings)
     assert mail["Subject"] == "Confirm your e-mail address"
@@ -37,14 +37,14 @@ async def mailed_token(app: Litestar, alice: AsyncClient, settings: Settings) ->
 
 
 async def verified(app: Litestar) -> list[bool]:
-    """Whose addresses are verified, by id."""
+    """Return whose addresses are verified, by id."""
     return [row[0] for row in await fetch(app, VERIFIED)]
 
 
 async def test_registration_mails_a_token_that_verifies_the_address(
     app: Litestar, client: AsyncClient, settings: Settings
 ) -> None:
-    """An address that isn't verified may sign in all the same."""
+    """A user whose address isn't verified may sign in all the same."""
     assert (await register(client, "alice")).json()["email_verified"] is False
     assert (await log_in(client, "alice@example.org")).status_code == 200
     (mail,) = await deliver(app, settings)
@@ -56,14 +56,14 @@ async def test_registration_mails_a_token_that_verifies_the_address(
 
 
 async def test_a_refused_registration_mails_nothing(app: Litestar, client: AsyncClient, settings: Settings) -> None:
-    """Not even to the owner of the address that is taken."""
+    """The owner of the address that is taken gets no mail either."""
     await add_user(app, "alice")
     assert (await register(client, "alice")).status_code == 400
     assert await deliver(app, settings) == []
 
 
 async def test_the_mail_is_sent_again_on_request(people: People, app: Litestar, settings: Settings) -> None:
-    """To the caller's own address; the answer tells nothing more."""
+    """It goes to the caller's own address, and the answer tells nothing more."""
     alice = await people.sign_in("alice")
     answer = await alice.post("/email-verification")
     assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
@@ -74,14 +74,14 @@ async def test_the_mail_is_sent_again_on_request(people: People, app: Litestar, 
 
 
 async def test_who_is_verified_gets_no_more_mails(people: People, app: Litestar, settings: Settings) -> None:
-    """The answer is the same."""
+    """The answer is the same as before."""
     alice = await people.sign_in("alice", email_verified=True)
     assert (await alice.post("/email-verification")).status_code == 202
     assert await deliver(app, settings) == []
 
 
 async def test_a_token_works_once(people: People, app: Litestar, settings: Settings) -> None:
-    """And so do two that were mailed for one address, together."""
+    """Of two that were mailed for one address, the second is refused, too."""
     alice = await people.sign_in("alice")
     first, second = [await mailed_token(app, alice, settings) for _ in range(2)]
     assert (await confirm(people.client, first)).status_code == 204
@@ -100,7 +100,7 @@ async def test_of_eight_uses_at_once_one_works(people: People, app: Litestar, se
 async def test_a_token_verifies_the_address_that_it_was_mailed_to_alone(
     people: People, app: Litestar, settings: Settings
 ) -> None:
-    """Whoever gave a stranger's address can't have it verified by what was mailed to their own."""
+    """A token that was mailed to one's own address can't verify a stranger's."""
     alice = await people.sign_in("alice")
     token = await mailed_token(app, alice, settings)
     body = {"email": "somebody.else@example.org", "current_password": PASSWORD}
@@ -113,7 +113,7 @@ async def test_a_token_verifies_the_address_that_it_was_mailed_to_alone(
 
 
 async def test_a_new_password_leaves_the_token_good(people: People, app: Litestar, settings: Settings) -> None:
-    """It is about the address."""
+    """The token is about the address alone."""
     alice = await people.sign_in("alice")
     token = await mailed_token(app, alice, settings)
     body = {"current_password": PASSWORD, "new_password": "a new and better one"}
@@ -122,7 +122,7 @@ async def test_a_new_password_leaves_the_token_good(people: People, app: Litesta
 
 
 async def test_a_token_lasts_a_day(people: People, app: Litestar, settings: Settings, tokens: Tokens) -> None:
-    """Half a minute more, for clocks that differ."""
+    """Half a minute is added for clocks that differ."""
     alice = await people.sign_in("alice")
     claims = tokens.read(VERIFICATION, await mailed_token(app, alice, settings))
     assert claims.exp - claims.iat == 24 * 3600
@@ -135,7 +135,7 @@ async def test_a_token_lasts_a_day(people: People, app: Litestar, settings: Sett
 async def test_a_token_that_nobody_here_made_is_refused(
     people: People, app: Litestar, settings: Settings, tokens: Tokens
 ) -> None:
-    """Tampered, foreign, for another user, bound to nothing, or none at all."""
+    """The tokens are tampered with, foreign, another user's, bound to nothing, or none at all."""
     alice = await people.sign_in("alice")
     bob = await add_user(app, "bob")
     token = await mailed_token(app, alice, settings)
@@ -162,7 +162,7 @@ async def test_a_token_that_nobody_here_made_is_refused(
 
 
 async def test_a_disabled_account_is_not_verified(people: People, app: Litestar, settings: Settings) -> None:
-    """Nor can it ask for the mail."""
+    """It can't ask for the mail either."""
     alice = await people.sign_in("alice")
     token = await mailed_token(app, alice, settings)
     await execute(app, update(User).values(is_active=False))
@@ -171,13 +171,12 @@ async def test_a_disabled_account_is_not_verified(people: People, app: Litestar,
     assert await verified(app) == [False]
 
 
-async def test_nobody_asks_for_somebody_else(client: AsyncClient) -> None:
-    """Only who is signed in has a mail sent."""
+async def test_only_signed_in_users_ask_for_the_mail(client: AsyncClient) -> None:
     assert_problem(await client.post("/email-verification"), 401, "Not authenticated")
 
 
-async def test_what_is_wrong_is_named(client: AsyncClient) -> None:
-    """The token is required, and all there is."""
+async def test_wrong_fields_are_named(client: AsyncClient) -> None:
+    """The token is required, and is the only field."""
     for body, names in [
         ({}, ["/token"]),
         ({"token": None}, ["/token"]),
@@ -188,7 +187,7 @@ async def test_what_is_wrong_is_named(client: AsyncClient) -> None:
 
 
 async def test_one_mailbox_is_mailed_five_times_an_hour(people: People, app: Litestar) -> None:
-    """On request; another user goes on."""
+    """The limit is on requests, and each user has their own."""
     alice, bob = await people.sign_in("alice"), await people.sign_in("bob")
     for _ in range(5):
         assert (await alice.post("/email-verification")).status_code == 202
@@ -200,7 +199,7 @@ async def test_one_mailbox_is_mailed_five_times_an_hour(people: People, app: Lit
 
 
 async def test_one_network_asks_fifty_times_an_hour(people: People, app: Litestar) -> None:
-    """Whoever is signed in there; other networks go on."""
+    """The limit counts all users of the network together; other networks have their own."""
     for number in range(10):
         user = await people.sign_in(f"user{number}")
         assert {(await user.post("/email-verification")).status_code for _ in range(5)} == {202}
@@ -211,7 +210,7 @@ async def test_one_network_asks_fifty_times_an_hour(people: People, app: Litesta
 
 
 async def test_the_token_works_as_a_real_server_received_it(settings: Settings) -> None:
-    """From the registration to the mail to the verified address, with SMTP on the wire."""
+    """The mail of a registration goes through SMTP on the wire, and its token verifies the address."""
     mailbox = Mailbox()
     async with smtp(mailbox) as port:
         app = create_app(replace(settings, smtp_url=f"smtp://127.0.0.1:{port}", jobs_in_process=True))
