@@ -229,6 +229,24 @@ def people(app: Litestar, client: AsyncClient) -> People:
 
 
 @pytest.fixture
+async def alice(people: People) -> AsyncClient:
+    """A client that is signed in as a user, alice."""
+    return await people.sign_in("alice")
+
+
+@pytest.fixture
+async def bob(people: People) -> AsyncClient:
+    """A client that is signed in as another user, bob."""
+    return await people.sign_in("bob")
+
+
+@pytest.fixture
+async def root(people: People) -> AsyncClient:
+    """A client that is signed in as a superuser, root."""
+    return await people.sign_in("root", is_superuser=True)
+
+
+@pytest.fixture
 def statements(app: Litestar) -> Iterator[Statements]:
     """The statements that the application sends to its database; `clear()` forgets those so far."""
     with Statements.of(app) as statements:

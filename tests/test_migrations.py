@@ -39,9 +39,11 @@ def downgrade():
 """
 
 
-def config(url: str) -> Config:
-    """Return Alembic's configuration for one database."""
+def config(url: str, *more: Path) -> Config:
+    """Return Alembic's configuration for one database, with more folders of revisions."""
     settings = Config(ROOT / "alembic.ini", stdout=StringIO())
+    folders = [str(folder) for folder in (ROOT / "migrations" / "versions", *more)]
+    settings.set_main_option("version_locations", os.pathsep.join(folders))
     settings.attributes["url"] = url
     return settings
 
@@ -125,10 +127,7 @@ def test_a_migration_that_fails_halfway_leaves_the_schema_as_it_was(empty_databa
     migrate(empty_database_url)
     before, head = schema(empty_database_url), revision_of(empty_database_url)
     (tmp_path / "half.py").write_text(HALF.format(head=head))
-    settings = config(empty_database_url)
-    settings.set_main_option(
-        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
-    )
+    settings = config(empty_database_url, tmp_path)
     with pytest.raises(DBAPIError, match="nowhere"):
         command.upgrade(settings, "head")
     assert schema(empty_database_url) == before
@@ -139,10 +138,7 @@ def test_all_of_several_migrations_or_none(empty_database_url: str, tmp_path: Pa
     """An empty database stays empty when the last of them fails."""
     scripts = ScriptDirectory.from_config(config(empty_database_url))
     (tmp_path / "half.py").write_text(HALF.format(head=scripts.get_current_head()))
-    settings = config(empty_database_url)
-    settings.set_main_option(
-        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
-    )
+    settings = config(empty_database_url, tmp_path)
     with pytest.raises(DBAPIError, match="nowhere"):
         command.upgrade(settings, "head")
     assert not schema(empty_database_url).keys() & TABLES
@@ -158,10 +154,7 @@ def test_alembic_needs_no_secret(empty_database_url: str, tmp_path: Path) -> Non
 def test_a_new_revision_is_empty_when_nothing_changed(empty_database_url: str, tmp_path: Path) -> None:
     """The project's own template writes it."""
     migrate(empty_database_url)
-    settings = config(empty_database_url)
-    settings.set_main_option(
-        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
-    )
+    settings = config(empty_database_url, tmp_path)
     command.revision(settings, "nothing", autogenerate=True, version_path=str(tmp_path))
     written = next(tmp_path.glob("*_nothing.py")).read_text()
     assert written.count("    pass\n") == 2

@@ -66,9 +66,8 @@ async def state_of(database: Database, user_id: int) -> str:
 # Changing it ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_password_replaces_the_old_one(people: People, client: AsyncClient) -> None:
+async def test_a_new_password_replaces_the_old_one(alice: AsyncClient, client: AsyncClient) -> None:
     """The old password is refused at once."""
-    alice = await people.sign_in("alice")
     answer = await change(alice)
     assert answer.status_code == 204
     assert answer.content == b""
@@ -89,9 +88,8 @@ async def test_changing_it_ends_every_other_session(app: Litestar, client: Async
     assert (await refresh(client, here)).status_code == 200
 
 
-async def test_a_mail_tells_that_it_was_changed(people: People, app: Litestar, settings: Settings) -> None:
+async def test_a_mail_tells_that_it_was_changed(alice: AsyncClient, app: Litestar, settings: Settings) -> None:
     """The mail has neither the password nor a token in it."""
-    alice = await people.sign_in("alice")
     await change(alice)
     (mail,) = await deliver(app, settings)
     assert (mail["To"], mail["Subject"]) == ("alice@example.org", "Your password was changed")
@@ -99,9 +97,10 @@ async def test_a_mail_tells_that_it_was_changed(people: People, app: Litestar, s
     assert "token=" not in mail.get_content()
 
 
-async def test_a_wrong_current_password_changes_nothing(people: People, client: AsyncClient) -> None:
+async def test_a_wrong_current_password_changes_nothing(
+    people: People, alice: AsyncClient, client: AsyncClient
+) -> None:
     """It ends no session either."""
-    alice = await people.sign_in("alice")
     other = await people.sign_in_again((await alice.get("/users/me")).json()["id"])
     for wrong in ("wrong", "", PASSWORD + " ", PASSWORD.upper()):
         assert_problem(await change(alice, wrong), 403, WRONG)
@@ -109,9 +108,8 @@ async def test_a_wrong_current_password_changes_nothing(people: People, client: 
     assert (await log_in(client, "alice")).status_code == 200
 
 
-async def test_a_wrong_current_password_counts_as_a_failed_login(people: People, client: AsyncClient) -> None:
+async def test_a_wrong_current_password_counts_as_a_failed_login(alice: AsyncClient, client: AsyncClient) -> None:
     """After ten failures of either kind, the right password is refused for both."""
-    alice = await people.sign_in("alice")
     for _ in range(5):
         assert (await change(alice, "wrong")).status_code == 403
         assert (await log_in(client, "alice", password="wrong")).status_code == 401
@@ -121,9 +119,8 @@ async def test_a_wrong_current_password_counts_as_a_failed_login(people: People,
     assert (await log_in(client, "alice")).status_code == 429
 
 
-async def test_of_two_changes_at_once_one_is_made(people: People, client: AsyncClient) -> None:
+async def test_of_two_changes_at_once_one_is_made(people: People, alice: AsyncClient, client: AsyncClient) -> None:
     """The other finds that the current password is another by now, or that its session has ended."""
-    alice = await people.sign_in("alice")
     other = await people.sign_in_again((await alice.get("/users/me")).json()["id"])
     answers = await asyncio.gather(change(alice, new="the first one"), change(other, new="the second one"))
     statuses = [answer.status_code for answer in answers]
@@ -133,28 +130,25 @@ async def test_of_two_changes_at_once_one_is_made(people: People, client: AsyncC
 
 
 async def test_a_login_with_the_old_password_does_not_outlive_the_change(
-    people: People, app: Litestar, client: AsyncClient
+    alice: AsyncClient, app: Litestar, client: AsyncClient
 ) -> None:
     """A login that is being checked meanwhile is refused, or its session ends with the others."""
-    alice = await people.sign_in("alice")
     answers = await asyncio.gather(log_in(client, "alice"), change(alice), log_in(client, "alice"))
     assert answers[1].status_code == 204
     assert {answer.status_code for answer in answers} <= {200, 204, 401}
     assert (await fetch(app, SESSIONS))[0][0] == 1
 
 
-async def test_no_transaction_is_open_while_passwords_are_hashed(people: People, statements: Statements) -> None:
+async def test_no_transaction_is_open_while_passwords_are_hashed(alice: AsyncClient, statements: Statements) -> None:
     """One transaction replaces the hash, ends the sessions and enqueues the mail."""
-    alice = await people.sign_in("alice")
     statements.clear()
     await change(alice)
     words = [statement.split()[0] for statement in statements]
     assert words == ["SELECT", "SELECT", "BEGIN", "UPDATE", "DELETE", "INSERT", "COMMIT"]
 
 
-async def test_what_is_wrong_with_a_change_is_named(people: People) -> None:
+async def test_what_is_wrong_with_a_change_is_named(alice: AsyncClient) -> None:
     """Passwords that registration wouldn't take and missing or unknown fields are each named."""
-    alice = await people.sign_in("alice")
     good = {"current_password": PASSWORD, "new_password": NEW}
     for body, names in [
         ({}, ["/current_password", "/new_password"]),
@@ -213,10 +207,9 @@ async def test_of_eight_uses_at_once_one_works(app: Litestar, client: AsyncClien
 
 
 async def test_a_token_ends_when_what_it_is_bound_to_changes(
-    people: People, app: Litestar, client: AsyncClient, settings: Settings
+    alice: AsyncClient, app: Litestar, client: AsyncClient, settings: Settings
 ) -> None:
     """It is bound to the password that it replaces and to the address that it was mailed to."""
-    alice = await people.sign_in("alice")
     token = await mailed_token(app, client, settings)
     body = {"email": "new@example.org", "current_password": PASSWORD}
     assert (await alice.patch("/users/me", json=body)).status_code == 200

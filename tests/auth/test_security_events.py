@@ -23,13 +23,14 @@ from tests.factories import PASSWORD, SECRET, add_user, connect_to, log_in, part
 from tests.outbox import deliver, token_in
 
 Event = dict[str, Any]
+Events = Callable[[], list[Event]]
 ADDRESS = "203.0.113.7"
 REQUEST = "request-of-the-test"
 NEW = "violet-umbrella-under-7-moons"
 
 
 @pytest.fixture
-def events(app: Litestar) -> Iterator[Callable[[], list[Event]]]:
+def events(app: Litestar) -> Iterator[Events]:
     """A function that returns the security events since its last call, each with the id of its request."""
     assert parts_of(app).settings.log_level == "INFO"  # The application is there, and has configured the log.
     with capture_logs(processors=[add_request_id]) as lines:
@@ -67,18 +68,14 @@ async def signed_in(
     return pair, {"user_id": user.id, "session_id": row.id}
 
 
-async def test_a_login_is_told_with_its_session(
-    app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]
-) -> None:
+async def test_a_login_is_told_with_its_session(app: Litestar, caller: AsyncClient, events: Events) -> None:
     user = await add_user(app, "alice")
     await log_in(caller, "alice")
     (row,) = await fetch(app, select(LoginSession.id))
     assert events() == [event("login", user_id=user.id, session_id=row.id)]
 
 
-async def test_a_failed_login_is_told_without_the_name(
-    app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]
-) -> None:
+async def test_a_failed_login_is_told_without_the_name(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """The name may be a password that was typed in the wrong field, so the event has the user's id alone."""
     user = await add_user(app, "alice")
     await log_in(caller, "alice", password="wrong")
@@ -89,9 +86,7 @@ async def test_a_failed_login_is_told_without_the_name(
     assert events() == failed
 
 
-async def test_each_login_over_the_limit_is_told(
-    app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]
-) -> None:
+async def test_each_login_over_the_limit_is_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """The event takes the place of the one that says that a login failed."""
     user = await add_user(app, "alice")
     for _ in range(11):
@@ -101,9 +96,7 @@ async def test_each_login_over_the_limit_is_told(
     assert events() == [*failed, *[event("login_limited", user_id=user.id)] * 2]
 
 
-async def test_a_reused_refresh_token_is_told_once(
-    app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]
-) -> None:
+async def test_a_reused_refresh_token_is_told_once(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """An ordinary refresh is no event."""
     first, who = await signed_in(app, caller)
     last = await refreshed(caller, await refreshed(caller, first))
@@ -117,7 +110,7 @@ async def test_a_reused_refresh_token_is_told_once(
     assert events() == [failed]
 
 
-async def test_a_late_retry_is_a_reuse(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+async def test_a_late_retry_is_a_reuse(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """A retry within ten seconds is no event."""
     first, who = await signed_in(app, caller)
     await refreshed(caller, first)
@@ -128,7 +121,7 @@ async def test_a_late_retry_is_a_reuse(app: Litestar, caller: AsyncClient, event
     assert events() == [event("refresh_token_reused", **who)]
 
 
-async def test_a_logout_is_told_once(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+async def test_a_logout_is_told_once(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """A token that is revoked again or is garbage makes no event."""
     pair, who = await signed_in(app, caller)
     events()
@@ -138,7 +131,7 @@ async def test_a_logout_is_told_once(app: Litestar, caller: AsyncClient, events:
     assert events() == [event("logout", **who)]
 
 
-async def test_ended_sessions_are_told(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+async def test_ended_sessions_are_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """The event says who ended which; a session that isn't found makes no event."""
     _, who = await signed_in(app, caller)
     for _ in range(3):
@@ -152,9 +145,7 @@ async def test_ended_sessions_are_told(app: Litestar, caller: AsyncClient, event
     assert events() == [event("session_ended", **who, ended_id=other), event("other_sessions_ended", **who, count=2)]
 
 
-async def test_a_changed_and_a_refused_password_are_told(
-    app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]
-) -> None:
+async def test_a_changed_and_a_refused_password_are_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """The password is refused for a wrong current one; a new one that doesn't fit makes no event."""
     _, who = await signed_in(app, caller)
     events()
@@ -167,7 +158,7 @@ async def test_a_changed_and_a_refused_password_are_told(
 
 
 async def test_a_reset_password_is_told_when_asked_for_and_when_done(
-    app: Litestar, caller: AsyncClient, settings: Settings, events: Callable[[], list[Event]]
+    app: Litestar, caller: AsyncClient, settings: Settings, events: Events
 ) -> None:
     """The address may be nobody's, so the event doesn't have it."""
     user = await add_user(app, "alice")
@@ -182,7 +173,7 @@ async def test_a_reset_password_is_told_when_asked_for_and_when_done(
 
 
 async def test_a_changed_address_and_its_verification_are_told(
-    app: Litestar, caller: AsyncClient, settings: Settings, events: Callable[[], list[Event]]
+    app: Litestar, caller: AsyncClient, settings: Settings, events: Events
 ) -> None:
     """A change of the name alone is no event."""
     _, who = await signed_in(app, caller)
@@ -197,7 +188,7 @@ async def test_a_changed_address_and_its_verification_are_told(
     assert events() == [event("address_verified", user_id=who["user_id"])]
 
 
-async def test_changed_rights_are_told(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+async def test_changed_rights_are_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """The event has both users and the rights as they are now; a request that changes nothing makes none."""
     alice = await add_user(app, "alice")
     _, who = await signed_in(app, caller, "root", is_superuser=True)
@@ -209,7 +200,7 @@ async def test_changed_rights_are_told(app: Litestar, caller: AsyncClient, event
     assert events() == [rights | {"is_active": True}, rights | {"is_active": False}]
 
 
-async def test_a_deleted_account_is_told(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
+async def test_a_deleted_account_is_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
     """Its owner or a superuser deletes it."""
     alice = await add_user(app, "alice")
     _, who = await signed_in(app, caller, "root", is_superuser=True)

@@ -119,16 +119,14 @@ async def test_superusers_alone_have_the_accounts_of_others(app: Litestar, clien
     ],
 )
 async def test_who_has_no_right_learns_nothing_else(
-    people: People, method: str, path: str, sent: dict[str, Any]
+    alice: AsyncClient, method: str, path: str, sent: dict[str, Any]
 ) -> None:
     """The answer tells neither whether anything is there nor what is wrong with the request."""
-    alice = await people.sign_in("alice")
     assert_problem(await alice.request(method, path, **sent), 403, ONLY)
 
 
-async def test_ones_own_id_is_written_in_one_way(people: People) -> None:
+async def test_ones_own_id_is_written_in_one_way(alice: AsyncClient) -> None:
     """Other spellings of the id are not found."""
-    alice = await people.sign_in("alice")
     assert (await alice.get("/users/1")).status_code == 200
     for spelling in ("01", "+1", "%201", "%D9%A1"):
         assert_problem(await alice.get(f"/users/{spelling}"), 404, "There is nothing at this path")

@@ -91,9 +91,8 @@ async def test_https_alone_is_asked_for_where_the_service_is_on_https(
 # Caching --------------------------------------------------------------------------------------------------------------
 
 
-async def test_guarded_answers_are_private_and_checked_before_they_are_used_again(people: People) -> None:
+async def test_guarded_answers_are_private_and_checked_before_they_are_used_again(alice: AsyncClient) -> None:
     """The headers are the same for every status."""
-    alice = await people.sign_in("alice")
     created = await create_item(alice)
     answers = [
         created,
@@ -128,18 +127,16 @@ async def test_no_answer_is_kept_for_somebody_else(people: People) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/scalar", "/health/live", "/nowhere"])
-async def test_no_answer_sets_a_cookie(people: People, path: str) -> None:
+async def test_no_answer_sets_a_cookie(alice: AsyncClient, client: AsyncClient, path: str) -> None:
     """Browsers send nothing of this service's by themselves, so a foreign page can't abuse it."""
-    alice = await people.sign_in("alice")
-    for answer in [await alice.get(path), await alice.get("/users/me"), await log_in(people.client, "alice")]:
+    for answer in [await alice.get(path), await alice.get("/users/me"), await log_in(client, "alice")]:
         assert "Set-Cookie" not in answer.headers
 
 
 # Methods --------------------------------------------------------------------------------------------------------------
 
 
-async def test_head_answers_as_get_does_without_a_body(app: Litestar, people: People) -> None:
-    alice = await people.sign_in("alice")
+async def test_head_answers_as_get_does_without_a_body(app: Litestar, alice: AsyncClient) -> None:
     await create_item(alice)
     paths = [route.path_format for route in app.routes if isinstance(route, HTTPRoute) and "GET" in route.methods]
     assert len(paths) > 5
@@ -187,8 +184,7 @@ async def test_options_names_the_methods_of_a_path(client: AsyncClient) -> None:
     assert answer.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
-async def test_a_path_that_is_nowhere_is_404_in_any_method(people: People) -> None:
-    alice = await people.sign_in("alice")
+async def test_a_path_that_is_nowhere_is_404_in_any_method(alice: AsyncClient) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         for path in ("/nowhere", "/", "/items/1/2", "/users/me/x"):
             assert_problem(await alice.request(method, path), 404, "There is nothing at this path")
@@ -292,10 +288,9 @@ FORGED = {
 
 
 async def test_no_link_and_no_mail_names_what_a_client_calls_the_service(
-    app: Litestar, people: People, settings: Settings
+    app: Litestar, alice: AsyncClient, settings: Settings
 ) -> None:
     """A reset link to a stranger's host would hand them the token."""
-    alice = await people.sign_in("alice")
     answers = [await alice.post("/items/", json={"title": "Umbrella"}, headers=FORGED) for _ in range(2)]
     answers.append(await alice.get("/items/?limit=1", headers=FORGED))
     answers.append(await alice.get("/nowhere", headers=FORGED))

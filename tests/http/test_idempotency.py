@@ -25,12 +25,6 @@ KEY = "5c0ad4be-0c0f-4a6c-9d5a-1f2f0a2a6a11"
 IN_PROGRESS = "A request with this Idempotency-Key is still in progress"
 
 
-@pytest.fixture
-async def alice(people: People) -> AsyncClient:
-    """Somebody who is signed in."""
-    return await people.sign_in("alice")
-
-
 async def create(client: AsyncClient, body: object = BODY, *, key: str = KEY, path: str = "/items/") -> Response:
     """Create an item with a key and return the answer."""
     return await client.post(path, json=body, headers={"Idempotency-Key": key})
@@ -86,9 +80,8 @@ async def test_another_body_with_the_key_is_422(alice: AsyncClient, body: dict[s
     assert await titles(alice) == ["Umbrella"]
 
 
-async def test_a_key_is_its_users_own(people: People, alice: AsyncClient) -> None:
+async def test_a_key_is_its_users_own(bob: AsyncClient, alice: AsyncClient) -> None:
     """Another user's request with the key is another request."""
-    bob = await people.sign_in("bob")
     answers = [await create(alice), await create(bob)]
     assert [answer.json()["owner_id"] for answer in answers] == [1, 2]
 

@@ -14,18 +14,12 @@ from app.database.sessions import Database
 from app.errors import InvalidFields
 from app.http.paging import Cursors
 from app.items.repository import ItemRepository
-from tests.factories import People, Statements, add_user, create_item, on_postgresql
+from tests.factories import Statements, add_user, create_item, on_postgresql
 from tests.problems import assert_problem, pointers
 
 SORTS = ["id", "-id", "updated_at", "-updated_at", "title", "-title"]
 SECRET = "3f1a-first-secret"
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-
-
-@pytest.fixture
-async def alice(people: People) -> AsyncClient:
-    """Somebody who is signed in."""
-    return await people.sign_in("alice")
 
 
 def next_of(answer: Response) -> str | None:
@@ -257,8 +251,7 @@ async def test_a_cursor_of_another_list_is_refused(alice: AsyncClient, cursor: s
     assert pointers(await alice.get(f"/items/?{query}&cursor={cursor}")) == ["/cursor"]
 
 
-async def test_a_cursor_of_another_user_is_refused(people: People, cursor: str) -> None:
-    bob = await people.sign_in("bob")
+async def test_a_cursor_of_another_user_is_refused(bob: AsyncClient, cursor: str) -> None:
     assert pointers(await bob.get(f"/items/?sort=title&q=item&cursor={cursor}")) == ["/cursor"]
 
 

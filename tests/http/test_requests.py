@@ -8,7 +8,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from app.http.requests import check_request
-from tests.factories import PASSWORD, People, create_item, on_sqlite, register
+from tests.factories import PASSWORD, create_item, on_sqlite, register
 from tests.problems import assert_problem, pointers
 
 REFUSED_BY_NGINX = pytest.mark.in_process("whose requests nginx itself refuses")
@@ -156,15 +156,13 @@ async def test_a_value_of_another_type_is_422(client: AsyncClient, value: object
     assert pointers(await client.post("/users/", json=body)) == ["/username"]
 
 
-async def test_a_string_with_nul_is_422(people: People) -> None:
+async def test_a_string_with_nul_is_422(alice: AsyncClient) -> None:
     """PostgreSQL can't store NUL, so SQLite doesn't either."""
-    alice = await people.sign_in("alice")
     assert pointers(await create_item(alice, "a\0b", "\0")) == ["/description", "/title"]
 
 
-async def test_what_was_refused_left_nothing_behind(people: People) -> None:
+async def test_what_was_refused_left_nothing_behind(alice: AsyncClient) -> None:
     """Neither a body that is no JSON nor one that doesn't fit leaves a row."""
-    alice = await people.sign_in("alice")
     await alice.post("/items/", json={"title": "ok", "unknown": 1})
     await alice.post("/items/", content=b'{"title": "ok"', headers=JSON)
     assert (await alice.get("/items/")).json() == []
@@ -197,24 +195,21 @@ async def test_what_was_refused_left_nothing_behind(people: People) -> None:
     ],
 )
 async def test_a_query_parameter_that_is_unknown_repeated_or_wrong_is_422(
-    people: People, query: str, pointer: str
+    alice: AsyncClient, query: str, pointer: str
 ) -> None:
     """The answer names the parameter."""
-    alice = await people.sign_in("alice")
     assert pointer in pointers(await alice.get(f"/items/?{query}"))
 
 
 @pytest.mark.parametrize("query", ["limit=%FF", "%FF=1", "unknown=%ED%A0%80"])
-async def test_a_query_that_is_no_utf8_is_400(people: People, query: str) -> None:
+async def test_a_query_that_is_no_utf8_is_400(alice: AsyncClient, query: str) -> None:
     """The query is refused before anybody looks at its parameters."""
-    alice = await people.sign_in("alice")
     assert_problem(await alice.get(f"/items/?{query}"), 400, "The query is not valid UTF-8")
 
 
 @pytest.mark.parametrize("path", ["/users/me", "/users", "/items/1"])
-async def test_where_no_query_parameter_is_known_each_is_422(people: People, path: str) -> None:
+async def test_where_no_query_parameter_is_known_each_is_422(alice: AsyncClient, path: str) -> None:
     """Operations that take a body are no exception."""
-    alice = await people.sign_in("alice")
     method = "POST" if path == "/users" else "GET"
     assert pointers(await alice.request(method, f"{path}?x=1", json={} if method == "POST" else None)) == ["/x"]
 
@@ -244,15 +239,13 @@ WITH_NUL = [pytest.param(text, marks=REFUSED_BY_NGINX) for text in ("%00", "1%00
 
 
 @pytest.mark.parametrize("item_id", [*BAD_IDS, *WITH_NUL], ids=lambda item_id: item_id[:20])
-async def test_a_path_id_that_is_no_canonical_integer_of_64_bits_is_404(people: People, item_id: str) -> None:
-    alice = await people.sign_in("alice")
+async def test_a_path_id_that_is_no_canonical_integer_of_64_bits_is_404(alice: AsyncClient, item_id: str) -> None:
     await create_item(alice)
     assert_problem(await alice.get(f"/items/{item_id}"), 404)
 
 
-async def test_the_largest_id_is_looked_up(people: People) -> None:
+async def test_the_largest_id_is_looked_up(alice: AsyncClient) -> None:
     """The answer is that nothing has this id."""
-    alice = await people.sign_in("alice")
     assert_problem(await alice.get(f"/items/{2**63 - 1}"), 404, "Item not found")
 
 
@@ -260,9 +253,8 @@ async def test_the_largest_id_is_looked_up(people: People) -> None:
 
 
 @pytest.mark.parametrize("path", ["/users/me", "/items", "/items/1", "/health/live", "/openapi.json", "/docs"])
-async def test_a_slash_at_the_end_makes_no_difference(people: People, path: str) -> None:
+async def test_a_slash_at_the_end_makes_no_difference(alice: AsyncClient, path: str) -> None:
     """There is no redirect either, which would lose the body of a POST."""
-    alice = await people.sign_in("alice")
     await create_item(alice)
     plain, slashed = await alice.get(path), await alice.get(path + "/")
     assert plain.status_code == slashed.status_code == 200

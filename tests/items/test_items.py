@@ -15,9 +15,8 @@ NOT_YOURS = "Not authorized to access this item"
 # Create ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_creating_an_item_answers_with_it(people: People) -> None:
+async def test_creating_an_item_answers_with_it(alice: AsyncClient) -> None:
     """Its address and its version come with it."""
-    alice = await people.sign_in("alice")
     answer = await create_item(alice, "Umbrella", "Black, folding")
     assert answer.status_code == 201
     assert answer.headers["Location"] == "/items/1"
@@ -30,25 +29,22 @@ async def test_creating_an_item_answers_with_it(people: People) -> None:
     assert body == {"id": 1, "title": "Umbrella", "description": "Black, folding", "owner_id": 1}
 
 
-async def test_an_item_answers_at_its_location(people: People) -> None:
+async def test_an_item_answers_at_its_location(alice: AsyncClient) -> None:
     """The answer is the one that its creation gave."""
-    alice = await people.sign_in("alice")
     created = await create_item(alice)
     read = await alice.get(created.headers["Location"])
     assert (read.status_code, read.json(), read.headers["ETag"]) == (200, created.json(), created.headers["ETag"])
 
 
 @pytest.mark.parametrize("body", [{"title": "Umbrella"}, {"title": "Umbrella", "description": None}])
-async def test_an_item_needs_no_description(people: People, body: dict[str, str | None]) -> None:
+async def test_an_item_needs_no_description(alice: AsyncClient, body: dict[str, str | None]) -> None:
     """The description is null then."""
-    alice = await people.sign_in("alice")
     assert (await alice.post("/items/", json=body)).json()["description"] is None
 
 
 @pytest.mark.parametrize("title", ["x", "x" * 200, "\u2602\U0001f302", " ", "<b>&amp;", "' OR 1=1 --", "a\nb"])
-async def test_text_comes_back_as_it_was_sent(people: People, title: str) -> None:
+async def test_text_comes_back_as_it_was_sent(alice: AsyncClient, title: str) -> None:
     """The texts are of the greatest length, in other scripts, or mean something elsewhere."""
-    alice = await people.sign_in("alice")
     answer = await create_item(alice, title, title * 50)
     assert (answer.json()["title"], answer.json()["description"]) == (title, title * 50)
     assert (await alice.get("/items/1")).json() == answer.json()
@@ -68,9 +64,8 @@ async def test_text_comes_back_as_it_was_sent(people: People, title: str) -> Non
         ({"titel": "x"}, ["/titel", "/title"]),
     ],
 )
-async def test_a_wrong_field_is_refused(people: People, body: dict[str, object], refused: list[str]) -> None:
+async def test_a_wrong_field_is_refused(alice: AsyncClient, body: dict[str, object], refused: list[str]) -> None:
     """Nothing is created."""
-    alice = await people.sign_in("alice")
     assert pointers(await alice.post("/items/", json=body)) == refused
     assert (await alice.get("/items/")).json() == []
 
@@ -80,17 +75,15 @@ async def test_nobody_creates_an_item_without_signing_in(client: AsyncClient) ->
     assert_problem(await create_item(client), 401, "Not authenticated")
 
 
-async def test_creating_an_item_is_one_insert_that_commits_itself(people: People, statements: Statements) -> None:
+async def test_creating_an_item_is_one_insert_that_commits_itself(alice: AsyncClient, statements: Statements) -> None:
     """It comes after the guard's statement, and nothing else has to commit with it."""
-    alice = await people.sign_in("alice")
     statements.clear()
     await create_item(alice)
     assert [statement.split()[0] for statement in statements] == ["SELECT", "INSERT"]
 
 
-async def test_items_created_at_once_are_all_there(people: People) -> None:
+async def test_items_created_at_once_are_all_there(alice: AsyncClient) -> None:
     """Each has an id of its own."""
-    alice = await people.sign_in("alice")
     answers = await asyncio.gather(*(create_item(alice, str(number)) for number in range(12)))
     assert {answer.status_code for answer in answers} == {201}
     assert {item["title"] for item in (await alice.get("/items/")).json()} == {str(number) for number in range(12)}
@@ -99,9 +92,8 @@ async def test_items_created_at_once_are_all_there(people: People) -> None:
 # List -----------------------------------------------------------------------------------------------------------------
 
 
-async def test_who_has_no_items_gets_an_empty_array(people: People) -> None:
+async def test_who_has_no_items_gets_an_empty_array(alice: AsyncClient) -> None:
     """The answer is not an error, and no object round the array."""
-    alice = await people.sign_in("alice")
     answer = await alice.get("/items/")
     assert (answer.status_code, answer.json()) == (200, [])
 
@@ -115,9 +107,8 @@ async def test_a_list_has_the_callers_items_newest_first(people: People) -> None
     assert [item["title"] for item in (await bob.get("/items/")).json()] == ["other"]
 
 
-async def test_a_list_holds_fifty_items_or_as_many_as_asked_for(people: People) -> None:
+async def test_a_list_holds_fifty_items_or_as_many_as_asked_for(alice: AsyncClient) -> None:
     """The caller may ask for up to a hundred."""
-    alice = await people.sign_in("alice")
     for number in range(52):
         await create_item(alice, str(number))
     assert len((await alice.get("/items/")).json()) == 50
@@ -125,9 +116,10 @@ async def test_a_list_holds_fifty_items_or_as_many_as_asked_for(people: People) 
     assert len((await alice.get("/items/?limit=100")).json()) == 52
 
 
-async def test_listing_items_is_one_statement_however_many_there_are(people: People, statements: Statements) -> None:
+async def test_listing_items_is_one_statement_however_many_there_are(
+    alice: AsyncClient, statements: Statements
+) -> None:
     """It comes after the guard's statement, and without a transaction."""
-    alice = await people.sign_in("alice")
     for number in range(5):
         await create_item(alice, str(number))
     statements.clear()
@@ -138,14 +130,12 @@ async def test_listing_items_is_one_statement_however_many_there_are(people: Peo
 # Read -----------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_item_that_is_not_there_is_404(people: People) -> None:
-    alice = await people.sign_in("alice")
+async def test_an_item_that_is_not_there_is_404(alice: AsyncClient) -> None:
     assert_problem(await alice.get("/items/1"), 404, "Item not found")
 
 
-async def test_the_item_of_another_is_403(people: People) -> None:
+async def test_the_item_of_another_is_403(people: People, alice: AsyncClient) -> None:
     """A superuser is refused, too."""
-    alice = await people.sign_in("alice")
     bob = await people.sign_in("bob", is_superuser=True)
     await create_item(alice)
     assert_problem(await bob.get("/items/1"), 403, NOT_YOURS)
@@ -153,25 +143,22 @@ async def test_the_item_of_another_is_403(people: People) -> None:
 
 
 @pytest.mark.parametrize("tag", ['"1"', 'W/"1"', '"0", "1"', "*", '"7",W/"1"'])
-async def test_a_current_copy_is_304(people: People, tag: str) -> None:
+async def test_a_current_copy_is_304(alice: AsyncClient, tag: str) -> None:
     """The answer has the tag and no body."""
-    alice = await people.sign_in("alice")
     await create_item(alice)
     answer = await alice.get("/items/1", headers={"If-None-Match": tag})
     assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", '"1"')
 
 
 @pytest.mark.parametrize("tag", ['"2"', 'W/"2"', "1", '""', ""])
-async def test_a_copy_that_is_not_current_is_sent_anew(people: People, tag: str) -> None:
+async def test_a_copy_that_is_not_current_is_sent_anew(alice: AsyncClient, tag: str) -> None:
     """Text that is no tag of this version matches nothing."""
-    alice = await people.sign_in("alice")
     await create_item(alice)
     assert (await alice.get("/items/1", headers={"If-None-Match": tag})).status_code == 200
 
 
-async def test_reading_an_item_is_one_statement(people: People, statements: Statements) -> None:
+async def test_reading_an_item_is_one_statement(alice: AsyncClient, statements: Statements) -> None:
     """It comes after the guard's statement, and without a transaction."""
-    alice = await people.sign_in("alice")
     await create_item(alice)
     statements.clear()
     await alice.get("/items/1")

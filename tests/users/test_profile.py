@@ -22,8 +22,7 @@ WRONG = "The current password is wrong"
 NEW_ADDRESS = {"email": "new@example.org", "current_password": PASSWORD}
 
 
-async def test_absent_fields_keep_their_value(people: People) -> None:
-    alice = await people.sign_in("alice")
+async def test_absent_fields_keep_their_value(alice: AsyncClient) -> None:
     before = (await alice.get("/users/me")).json()
     for body in ({}, {"username": "alicia"}, {"email": "alicia@example.org", "current_password": PASSWORD}):
         answer = await alice.patch("/users/me", json=body)
@@ -34,9 +33,10 @@ async def test_absent_fields_keep_their_value(people: People) -> None:
         assert (await alice.get("/users/me")).json() == before
 
 
-async def test_the_new_name_logs_in_and_the_old_one_is_free(people: People, client: AsyncClient) -> None:
+async def test_the_new_name_logs_in_and_the_old_one_is_free(
+    people: People, alice: AsyncClient, client: AsyncClient
+) -> None:
     """The access token goes on, since it names the account by its id."""
-    alice = await people.sign_in("alice")
     assert (await alice.patch("/users/me", json={"username": "Alicia"})).status_code == 200
     assert (await alice.get("/users/me")).json()["username"] == "Alicia"
     assert (await log_in(client, "alicia")).status_code == 200
@@ -44,9 +44,8 @@ async def test_the_new_name_logs_in_and_the_old_one_is_free(people: People, clie
     await add_user(people.app, "alice", email="second@example.org", email_key="second@example.org")
 
 
-async def test_a_name_or_address_that_is_taken_in_any_case_is_refused(people: People) -> None:
+async def test_a_name_or_address_that_is_taken_in_any_case_is_refused(people: People, alice: AsyncClient) -> None:
     """The answer has the registration's words, and nothing is changed."""
-    alice = await people.sign_in("alice")
     await add_user(people.app, "bob")
     before = (await alice.get("/users/me")).json()
     for username in ("bob", "BOB"):
@@ -58,8 +57,7 @@ async def test_a_name_or_address_that_is_taken_in_any_case_is_refused(people: Pe
     assert await fetch(people.app, select(Job.id)) == []
 
 
-async def test_ones_own_name_in_another_case_is_free(people: People) -> None:
-    alice = await people.sign_in("alice")
+async def test_ones_own_name_in_another_case_is_free(alice: AsyncClient) -> None:
     answer = await alice.patch("/users/me", json={"username": "ALICE"})
     assert answer.json()["username"] == "ALICE"
     body = {"email": "Alice@example.org", "current_password": PASSWORD}
@@ -97,17 +95,15 @@ async def test_a_new_address_is_unverified_and_both_are_told(people: People, app
     assert "token=" not in mails["alice@example.org"]
 
 
-async def test_a_new_address_logs_in_and_the_old_one_does_not(people: People, client: AsyncClient) -> None:
+async def test_a_new_address_logs_in_and_the_old_one_does_not(alice: AsyncClient, client: AsyncClient) -> None:
     """It does so at once, before it is verified."""
-    alice = await people.sign_in("alice")
     await alice.patch("/users/me", json=NEW_ADDRESS)
     assert (await log_in(client, "NEW@example.org")).status_code == 200
     assert (await log_in(client, "alice@example.org")).status_code == 401
 
 
-async def test_a_new_address_needs_the_current_password(people: People, app: Litestar) -> None:
+async def test_a_new_address_needs_the_current_password(alice: AsyncClient, app: Litestar) -> None:
     """A stranger who finds an open session can't take the account over, and nothing else in the request is done."""
-    alice = await people.sign_in("alice")
     for password in ({}, {"current_password": ""}, {"current_password": "wrong"}):
         body = {"email": "new@example.org", "username": "alicia", **password}
         assert_problem(await alice.patch("/users/me", json=body), 403, WRONG)
@@ -116,20 +112,20 @@ async def test_a_new_address_needs_the_current_password(people: People, app: Lit
     assert await fetch(app, select(Job.id)) == []
 
 
-async def test_a_wrong_password_for_a_new_address_counts_as_a_failed_login(people: People) -> None:
+async def test_a_wrong_password_for_a_new_address_counts_as_a_failed_login(
+    alice: AsyncClient, client: AsyncClient
+) -> None:
     """After ten, the right one is refused too."""
-    alice = await people.sign_in("alice")
     for _ in range(10):
         body = {"email": "new@example.org", "current_password": "wrong"}
         assert (await alice.patch("/users/me", json=body)).status_code == 403
     assert_problem(await alice.patch("/users/me", json=NEW_ADDRESS), 429)
-    assert (await log_in(people.client, "alice")).status_code == 429
+    assert (await log_in(client, "alice")).status_code == 429
     assert (await alice.patch("/users/me", json={"username": "alicia"})).status_code == 200
 
 
-async def test_a_missing_password_for_a_new_address_is_no_guess(people: People, hashes: Counter[str]) -> None:
+async def test_a_missing_password_for_a_new_address_is_no_guess(alice: AsyncClient, hashes: Counter[str]) -> None:
     """It costs no hash and counts as no failed login, so that it locks nobody out."""
-    alice = await people.sign_in("alice")
     hashes.clear()
     for body in [{}, {"current_password": ""}] * 6:
         assert_problem(await alice.patch("/users/me", json={"email": "new@example.org", **body}), 403, WRONG)
@@ -137,9 +133,8 @@ async def test_a_missing_password_for_a_new_address_is_no_guess(people: People, 
     assert (await alice.patch("/users/me", json=NEW_ADDRESS)).status_code == 200
 
 
-async def test_wrong_fields_are_named(people: People) -> None:
+async def test_wrong_fields_are_named(alice: AsyncClient) -> None:
     """Nobody may change some fields, and others have values that registration wouldn't take."""
-    alice = await people.sign_in("alice")
     for body, names in [
         ({"is_superuser": True}, ["/is_superuser"]),
         ({"is_active": False, "id": 5}, ["/id", "/is_active"]),
@@ -156,9 +151,10 @@ async def test_wrong_fields_are_named(people: People) -> None:
         assert pointers(await alice.patch("/users/me", json=body)) == names, body
 
 
-async def test_changing_a_name_hashes_nothing_and_is_one_transaction(people: People, statements: Statements) -> None:
+async def test_changing_a_name_hashes_nothing_and_is_one_transaction(
+    alice: AsyncClient, statements: Statements
+) -> None:
     """The guard's query comes before the transaction."""
-    alice = await people.sign_in("alice")
     statements.clear()
     await alice.patch("/users/me", json={"username": "alicia"})
     assert [statement.split()[0] for statement in statements] == ["SELECT", "BEGIN", "SELECT", "UPDATE", "COMMIT"]
@@ -193,18 +189,18 @@ async def test_a_deleted_name_may_be_registered_by_somebody_else(app: Litestar, 
     assert await status_of(client, alice) == 401
 
 
-async def test_mails_about_a_deleted_account_are_not_sent(people: People, app: Litestar, settings: Settings) -> None:
+async def test_mails_about_a_deleted_account_are_not_sent(
+    alice: AsyncClient, app: Litestar, settings: Settings
+) -> None:
     """There is nobody left to tell, and the jobs are done."""
-    alice = await people.sign_in("alice")
     await alice.patch("/users/me", json=NEW_ADDRESS)
     await alice.delete("/users/me")
     assert await deliver(app, settings) == []
     assert await fetch(app, select(Job.id)) == []
 
 
-async def test_the_last_superuser_cannot_leave(people: People, app: Litestar) -> None:
+async def test_the_last_superuser_cannot_leave(root: AsyncClient, app: Litestar) -> None:
     """Another account must have the rights first, and a disabled one doesn't count."""
-    root = await people.sign_in("root", is_superuser=True)
     await add_user(app, "sleeper", is_superuser=True, is_active=False)
     answer = await root.delete("/users/me")
     assert_problem(answer, 409, "The last superuser can't be disabled, demoted or deleted")

@@ -168,9 +168,7 @@ async def test_eight_who_register_different_names_at_once_all_get_them(client: A
 # Profile --------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_profile_is_the_callers(people: People) -> None:
-    alice = await people.sign_in("alice")
-    bob = await people.sign_in("bob")
+async def test_the_profile_is_the_callers(alice: AsyncClient, bob: AsyncClient) -> None:
     assert (await alice.get("/users/me")).json()["username"] == "alice"
     body = (await bob.get("/users/me")).json()
     assert set(body) == {"id", "username", "email", "is_active", "is_superuser", "email_verified", "created_at"}

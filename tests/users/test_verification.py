@@ -62,14 +62,15 @@ async def test_a_refused_registration_mails_nothing(app: Litestar, client: Async
     assert await deliver(app, settings) == []
 
 
-async def test_the_mail_is_sent_again_on_request(people: People, app: Litestar, settings: Settings) -> None:
+async def test_the_mail_is_sent_again_on_request(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
+) -> None:
     """It goes to the caller's own address, and the answer tells nothing more."""
-    alice = await people.sign_in("alice")
     answer = await alice.post("/email-verification")
     assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
     (mail,) = await deliver(app, settings)
     assert mail["To"] == "alice@example.org"
-    assert (await confirm(people.client, token_in(mail))).status_code == 204
+    assert (await confirm(client, token_in(mail))).status_code == 204
     assert (await alice.get("/users/me")).json()["email_verified"] is True
 
 
@@ -80,63 +81,63 @@ async def test_who_is_verified_gets_no_more_mails(people: People, app: Litestar,
     assert await deliver(app, settings) == []
 
 
-async def test_a_token_works_once(people: People, app: Litestar, settings: Settings) -> None:
+async def test_a_token_works_once(alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings) -> None:
     """Of two that were mailed for one address, the second is refused, too."""
-    alice = await people.sign_in("alice")
     first, second = [await mailed_token(app, alice, settings) for _ in range(2)]
-    assert (await confirm(people.client, first)).status_code == 204
+    assert (await confirm(client, first)).status_code == 204
     for token in (first, second):
-        assert_problem(await confirm(people.client, token), 400, SPENT)
+        assert_problem(await confirm(client, token), 400, SPENT)
 
 
-async def test_of_eight_uses_at_once_one_works(people: People, app: Litestar, settings: Settings) -> None:
+async def test_of_eight_uses_at_once_one_works(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
+) -> None:
     """The others are refused, and nothing fails."""
-    alice = await people.sign_in("alice")
     token = await mailed_token(app, alice, settings)
-    answers = await asyncio.gather(*(confirm(people.client, token) for _ in range(8)))
+    answers = await asyncio.gather(*(confirm(client, token) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [204] + [400] * 7
 
 
 async def test_a_token_verifies_the_address_that_it_was_mailed_to_alone(
-    people: People, app: Litestar, settings: Settings
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
 ) -> None:
     """A token that was mailed to one's own address can't verify a stranger's."""
-    alice = await people.sign_in("alice")
     token = await mailed_token(app, alice, settings)
     body = {"email": "somebody.else@example.org", "current_password": PASSWORD}
     assert (await alice.patch("/users/me", json=body)).status_code == 200
-    assert_problem(await confirm(people.client, token), 400, SPENT)
+    assert_problem(await confirm(client, token), 400, SPENT)
     assert await verified(app) == [False]
     told = {mail["To"]: mail for mail in await deliver(app, settings)}
-    assert (await confirm(people.client, token_in(told["somebody.else@example.org"]))).status_code == 204
+    assert (await confirm(client, token_in(told["somebody.else@example.org"]))).status_code == 204
     assert await verified(app) == [True]
 
 
-async def test_a_new_password_leaves_the_token_good(people: People, app: Litestar, settings: Settings) -> None:
+async def test_a_new_password_leaves_the_token_good(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
+) -> None:
     """The token is about the address alone."""
-    alice = await people.sign_in("alice")
     token = await mailed_token(app, alice, settings)
     body = {"current_password": PASSWORD, "new_password": "a new and better one"}
     assert (await alice.put("/users/me/password", json=body)).status_code == 204
-    assert (await confirm(people.client, token)).status_code == 204
+    assert (await confirm(client, token)).status_code == 204
 
 
-async def test_a_token_lasts_a_day(people: People, app: Litestar, settings: Settings, tokens: Tokens) -> None:
+async def test_a_token_lasts_a_day(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings, tokens: Tokens
+) -> None:
     """Half a minute is added for clocks that differ."""
-    alice = await people.sign_in("alice")
     claims = tokens.read(VERIFICATION, await mailed_token(app, alice, settings))
     assert claims.exp - claims.iat == 24 * 3600
     late = tokens.issue(VERIFICATION, claims.user_id, timedelta(seconds=-31), state=claims.state)
-    assert_problem(await confirm(people.client, late), 400, SPENT)
+    assert_problem(await confirm(client, late), 400, SPENT)
     in_time = tokens.issue(VERIFICATION, claims.user_id, timedelta(seconds=-20), state=claims.state)
-    assert (await confirm(people.client, in_time)).status_code == 204
+    assert (await confirm(client, in_time)).status_code == 204
 
 
 async def test_a_token_that_nobody_here_made_is_refused(
-    people: People, app: Litestar, settings: Settings, tokens: Tokens
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings, tokens: Tokens
 ) -> None:
     """The tokens are tampered with, foreign, another user's, bound to nothing, or none at all."""
-    alice = await people.sign_in("alice")
     bob = await add_user(app, "bob")
     token = await mailed_token(app, alice, settings)
     user_id = tokens.read(VERIFICATION, token).user_id
@@ -156,17 +157,18 @@ async def test_a_token_that_nobody_here_made_is_refused(
         "garbage",
         "\N{SNOWMAN}",
     ):
-        assert_problem(await confirm(people.client, forged), 400, SPENT)
+        assert_problem(await confirm(client, forged), 400, SPENT)
     assert await verified(app) == [False, False]
-    assert (await confirm(people.client, token)).status_code == 204
+    assert (await confirm(client, token)).status_code == 204
 
 
-async def test_a_disabled_account_is_not_verified(people: People, app: Litestar, settings: Settings) -> None:
+async def test_a_disabled_account_is_not_verified(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
+) -> None:
     """It can't ask for the mail either."""
-    alice = await people.sign_in("alice")
     token = await mailed_token(app, alice, settings)
     await execute(app, update(User).values(is_active=False))
-    assert_problem(await confirm(people.client, token), 400, SPENT)
+    assert_problem(await confirm(client, token), 400, SPENT)
     assert (await alice.post("/email-verification")).status_code == 401
     assert await verified(app) == [False]
 
