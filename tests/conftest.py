@@ -1,4 +1,4 @@
-"""What every test builds on: a database in a known state, an application of its own, a client.
+"""The fixtures that every test builds on: a database in a known state, an application of its own, a client.
 
 A test that takes `database_url`, directly or through the others, runs on SQLite and on PostgreSQL.
 """
@@ -44,7 +44,7 @@ SERVER = "TEST_DATABASE_URL"
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a test waits for servers about as long as it computes."""
+    """Return one more than there are cores, since a test waits for servers about as long as it computes."""
     return (os.cpu_count() or 1) + 1
 
 
@@ -71,7 +71,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(scope="session")
 async def server() -> AsyncIterator[asyncpg.Connection]:
-    """The tests' PostgreSQL, as a superuser."""
+    """A superuser's connection to the tests' PostgreSQL."""
     connection = await asyncpg.connect(os.environ[SERVER])
     yield connection
     await connection.close()
@@ -87,7 +87,7 @@ async def postgresql_database(server: asyncpg.Connection) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_postgresql_database(postgresql_database: str) -> str:
-    """The same, migrated; outside of the event loop, since migrations run in their own."""
+    """The URL of that database once it is migrated, outside of the event loop, since migrations run in their own."""
     migrate(postgresql_database)
     return postgresql_database
 
@@ -158,7 +158,7 @@ def own_database_url(empty_database_url: str) -> str:
 
 
 async def create_database(server: asyncpg.Connection) -> str:
-    """A new database with a name that nobody else has."""
+    """Return a new database with a name that nobody else has."""
     name = f"test_{token_hex(8)}"
     await server.execute(f"CREATE DATABASE {name}")
     return name
@@ -170,7 +170,7 @@ async def drop_database(server: asyncpg.Connection, name: str) -> None:
 
 
 def database_address(name: str) -> str:
-    """The URL of one database of the tests' server, through PgBouncer when the tests go through it."""
+    """Return the URL of one database of the tests' server, through PgBouncer when the tests go through it."""
     return (
         make_url(os.environ.get(POOLED) or os.environ[SERVER]).set(database=name).render_as_string(hide_password=False)
     )
@@ -197,7 +197,7 @@ def app(settings: Settings, gateway: Gateway | None) -> Litestar:  # noqa: F811 
 
 @pytest.fixture
 async def parts(app: Litestar) -> AsyncIterator[Parts]:
-    """What the application's features are built from; no connection stays open, even when the application never ran."""
+    """The objects that the application's features are built from; no connection stays open."""
     parts = parts_of(app)
     yield parts
     await parts.database.close()
@@ -211,21 +211,39 @@ def database(parts: Parts) -> Database:
 
 @pytest.fixture
 def tokens(parts: Parts) -> Tokens:
-    """Signs and checks the application's tokens."""
+    """The service that signs and checks the application's tokens."""
     return parts.tokens
 
 
 @pytest.fixture
 async def client(app: Litestar) -> AsyncIterator[AsyncClient]:
-    """A client who isn't signed in."""
+    """A client that isn't signed in."""
     async with connect_to(app) as client:
         yield client
 
 
 @pytest.fixture
 def people(app: Litestar, client: AsyncClient) -> People:
-    """Makes users who are signed in."""
+    """A maker of users who are signed in."""
     return People(app, client)
+
+
+@pytest.fixture
+async def alice(people: People) -> AsyncClient:
+    """A client that is signed in as a user, alice."""
+    return await people.sign_in("alice")
+
+
+@pytest.fixture
+async def bob(people: People) -> AsyncClient:
+    """A client that is signed in as another user, bob."""
+    return await people.sign_in("bob")
+
+
+@pytest.fixture
+async def root(people: People) -> AsyncClient:
+    """A client that is signed in as a superuser, root."""
+    return await people.sign_in("root", is_superuser=True)
 
 
 @pytest.fixture
@@ -237,7 +255,7 @@ def statements(app: Litestar) -> Iterator[Statements]:
 
 @pytest.fixture
 def hashes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a password is hashed, and how often it is verified, which costs the same."""
+    """A count of how often a password is hashed, and of how often one is verified, which costs the same."""
     count: Counter[str] = Counter()
 
     def counted(name: str) -> Callable[..., object]:

@@ -34,7 +34,7 @@ async def connect_to(app: Litestar) -> AsyncIterator[AsyncClient]:
 
 
 def client_of(app: Litestar, **headers: str) -> AsyncClient:
-    """One more client of an application that runs, or of the instances that run in its stead."""
+    """Return one more client of an application that runs, or of the instances that run in its stead."""
     # The two libraries spell ASGI's types differently.
     own = ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type] # the same protocol
     return AsyncClient(transport=app.state.get("gateway") or own, base_url="http://test", headers=headers)
@@ -48,7 +48,7 @@ class Gateway(AsyncHTTPTransport):
         self.port = port
 
     async def handle_async_request(self, request: Request) -> Response:
-        """Send the request there, with the Host header as it is."""
+        """Send the request to that server, with the Host header as it is."""
         request.url = request.url.copy_with(host="127.0.0.1", port=self.port)
         return await super().handle_async_request(request)
 
@@ -57,46 +57,46 @@ class Gateway(AsyncHTTPTransport):
 
 
 def parts_of(app: Litestar) -> Parts:
-    """What an application's features are built from."""
+    """Return the objects that an application's features are built from."""
     parts: Parts = app.state.parts
     return parts
 
 
 def token_of(client: AsyncClient) -> str:
-    """The access token of a client that is signed in."""
+    """Return the access token of a client that is signed in."""
     return client.headers["Authorization"].removeprefix("Bearer ")
 
 
 async def register(client: AsyncClient, username: str, *, password: str = PASSWORD, email: str = "") -> Response:
-    """The answer to a registration."""
+    """Return the answer to a registration."""
     body = {"username": username, "email": email or f"{username}@example.org", "password": password}
     return await client.post("/users/", json=body)
 
 
 async def log_in(client: AsyncClient, username: str, *, password: str = PASSWORD) -> Response:
-    """The answer to a login."""
+    """Return the answer to a login."""
     return await client.post("/token", data={"username": username, "password": password})
 
 
 async def create_item(client: AsyncClient, title: str = "Umbrella", description: str | None = None) -> Response:
-    """The answer to a new item."""
+    """Return the answer to a new item."""
     return await client.post("/items/", json={"title": title, "description": description})
 
 
 @cache
 def passwords() -> Passwords:
-    """The application's own way of hashing."""
+    """Return the application's own way of hashing."""
     return Passwords()
 
 
 @cache
 def hashed_password() -> str:
-    """PASSWORD's hash; it is computed once, since each takes some 30 ms."""
+    """Return PASSWORD's hash, which is computed once, since each takes some 30 ms."""
     return passwords().hasher.hash(PASSWORD)
 
 
 async def add_user(app: Litestar, username: str, **columns: object) -> User:
-    """A user's row, whose password is PASSWORD, without the request and the hash of a registration."""
+    """Add a user whose password is PASSWORD, without the request and the hash of a registration."""
     email = f"{username}@example.org"
     values = {
         "username": username,
@@ -112,30 +112,30 @@ async def add_user(app: Litestar, username: str, **columns: object) -> User:
 
 
 class People:
-    """Makes users, and clients that are signed in as them."""
+    """A maker of users, and of clients that are signed in as them."""
 
     def __init__(self, app: Litestar, client: AsyncClient) -> None:
         self.app = app
         self.client = client
 
     async def sign_in(self, username: str, **columns: object) -> AsyncClient:
-        """A client with the access token of a new user."""
+        """Add a user and return a client with their access token."""
         user = await add_user(self.app, username, **columns)
         return await self.sign_in_again(user.id)
 
     async def sign_in_again(self, user_id: int) -> AsyncClient:
-        """A client with one more access token, from one more session."""
+        """Return a client with one more access token, from one more session."""
         token = await auth_service(self.app).open_session(user_id, Client("127.0.0.1", "127.0.0.1", "tests"))
         return client_of(self.app, Authorization=f"Bearer {token.access_token}")
 
 
 def auth_service(app: Litestar) -> AuthService:
-    """Signs people in to an application, without the request and the hash of a login."""
+    """Return the service that signs people in, without the request and the hash of a login."""
     return create_auth_service(parts_of(app))
 
 
 class Statements(list[str]):
-    """What an application sends to its database, BEGIN and COMMIT included where they are sent."""
+    """The statements that an application sends to its database, with BEGIN and COMMIT where they are sent."""
 
     @classmethod
     @contextmanager

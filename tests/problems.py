@@ -1,4 +1,4 @@
-"""What every error that is a problem detail has (RFC 9457)."""
+"""Checks of what every error has: the members of a problem detail (RFC 9457) and of an OAuth2 error."""
 
 from http import HTTPStatus
 
@@ -6,7 +6,7 @@ from httpx import Response
 
 
 def assert_problem(answer: Response, status: int, detail: str | None = None) -> None:
-    """The answer is a complete problem detail, with this detail where one is given."""
+    """Check that the answer is a complete problem detail, with this detail where one is given."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     body = answer.json()
@@ -23,13 +23,13 @@ def assert_problem(answer: Response, status: int, detail: str | None = None) -> 
 
 
 def pointers(answer: Response) -> list[str]:
-    """The fields that an answer refuses."""
+    """Check that an answer refuses fields, and return the pointers to them."""
     assert_problem(answer, 422, "The request has invalid fields")
     return [error["pointer"] for error in answer.json()["errors"]]
 
 
 def assert_oauth_error(answer: Response, status: int, error: str, detail: str | None = None) -> None:
-    """The answer is an error of an OAuth2 endpoint (RFC 6749, section 5.2)."""
+    """Check that the answer is an error of an OAuth2 endpoint (RFC 6749, section 5.2)."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"

@@ -11,12 +11,12 @@ REQUIREMENT = re.compile(r"v5\.0\.0-(\d+)\.\d+\.\d+")
 
 
 def page() -> str:
-    """The page as it is written."""
+    """The text of the page."""
     return (ROOT / "docs" / "security.md").read_text()
 
 
 def test_every_test_that_the_page_names_is_there() -> None:
-    """In the file that it names; whoever renames a test renames it there."""
+    """It is in the file that the page names."""
     named = set(NAMED.findall(page()))
     assert len(named) > 100
     missing = [
@@ -26,12 +26,12 @@ def test_every_test_that_the_page_names_is_there() -> None:
 
 
 def test_everything_that_looks_like_a_test_is_named_in_full() -> None:
-    """A name that the check above doesn't recognise would never be checked."""
+    """The check above would never see a name in another form."""
     assert len(NAMED.findall(page())) == page().count("::test_")
 
 
 def test_every_chapter_has_its_section() -> None:
-    """All seventeen of ASVS 5.0, and requirements stand in their own."""
+    """ASVS 5.0 has seventeen chapters, and each requirement stands in its own."""
     sections = re.split(r"^### V(\d+) .*$", page(), flags=re.MULTILINE)
     chapters = dict(zip(sections[1::2], sections[2::2], strict=True))
     assert list(chapters) == [str(number) for number in range(1, 18)]

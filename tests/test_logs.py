@@ -1,4 +1,4 @@
-"""What is logged, and what never is."""
+"""The log: what is written to it, and what never is."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ Line = dict[str, object]
 
 
 class Lines:
-    """What an application logs in production, since it was last asked."""
+    """The lines that an application logs in production, since they were last read."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], settings: Settings) -> None:
         self.capsys = capsys
@@ -36,29 +36,29 @@ class Lines:
             yield People(app, client)
 
     def read(self) -> list[Line]:
-        """Each line, which is one JSON object."""
+        """Return the lines, each of which is one JSON object."""
         self.text = self.capsys.readouterr().out
         return [json.loads(line) for line in self.text.split("\n") if line]
 
     def requests(self) -> list[Line]:
-        """The access lines among them."""
+        """Return the access lines among them."""
         return [line for line in self.read() if line["event"] == "request"]
 
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str], settings: Settings) -> Lines:
-    """What an application logs."""
+    """The lines that an application logs."""
     return Lines(capsys, settings)
 
 
 def fail(*_: object, **__: object) -> None:
-    """A bug, with something in a local variable that is nobody's business."""
+    """Fail with a bug that has something secret in a local variable."""
     secret = CANARY
     raise ZeroDivisionError(len(secret))
 
 
 async def test_each_request_is_one_line(lines: Lines) -> None:
-    """With the route's template, the status, the user's id, the time it took and the request's id."""
+    """It has the route's template, the status, the user's id, the time it took and the request's id."""
     async with lines.served() as people:
         alice = await people.sign_in("alice")
         await create_item(alice)
@@ -79,7 +79,7 @@ async def test_each_request_is_one_line(lines: Lines) -> None:
 
 
 async def test_what_was_refused_is_logged_too(lines: Lines) -> None:
-    """Without anything of the client's making where no route took the request."""
+    """The line has nothing of the client's making where no route took the request."""
     async with lines.served() as people:
         await people.client.head("/users/me")
         await people.client.get(f"/{CANARY}?{CANARY}")
@@ -96,7 +96,7 @@ async def test_what_was_refused_is_logged_too(lines: Lines) -> None:
 
 
 async def test_no_password_and_no_token_is_ever_logged(lines: Lines) -> None:
-    """Right or wrong, in a body, a form, a header, an address or a body that can't be read."""
+    """They come right or wrong, in a body, a form, a header, an address or a body that can't be read."""
     async with lines.served() as people:
         client = people.client
         await register(client, "alice", password=CANARY)
@@ -141,7 +141,7 @@ async def test_a_bug_is_logged_once_with_its_traceback_and_answered_without(
 async def test_a_traceback_shows_no_local_variables(
     lines: Lines, monkeypatch: pytest.MonkeyPatch, environment: str
 ) -> None:
-    """There may be a password among them."""
+    """A password may be among them."""
     monkeypatch.setattr(ItemService, "page", fail)
     async with lines.served(environment=environment) as people:
         alice = await people.sign_in("alice")
@@ -155,7 +155,7 @@ async def test_a_traceback_shows_no_local_variables(
 @on_sqlite
 @pytest.mark.parametrize("production", [True, False])
 def test_a_traceback_shows_no_row_that_the_database_refused(lines: Lines, *, production: bool) -> None:
-    """PostgreSQL tells it in the detail of its error, and whoever wraps the error repeats it."""
+    """PostgreSQL tells the row in the detail of its error, and an error that wraps it repeats that."""
     logs.configure("INFO", production=production)
     detail = f"new row violates a constraint\nDETAIL:  Failing row contains (1, a\n b, {CANARY}).\n"
     error = ValueError(f"{detail}HINT: None.\n[SQL: INSERT]")
@@ -196,7 +196,7 @@ async def test_a_bug_that_the_database_finds_is_logged_without_the_row(
 
 
 async def test_what_the_client_gets_wrong_is_no_error_in_the_log(lines: Lines) -> None:
-    """Neither a warning nor a traceback."""
+    """It makes neither a warning nor a traceback."""
     async with lines.served() as people:
         await people.client.get("/users/me")
         await people.client.get("/nowhere")
@@ -214,7 +214,7 @@ async def test_less_is_logged_where_that_is_asked_for(lines: Lines) -> None:
 
 @on_sqlite
 def test_one_event_stays_one_line(lines: Lines) -> None:
-    """Whatever its values hold."""
+    """The values of an event can't break its line."""
     logs.configure("INFO", production=True)
     structlog.get_logger().info("event", text="a\nb\r\n\u2028", value=object())
     (line,) = lines.read()
@@ -223,7 +223,7 @@ def test_one_event_stays_one_line(lines: Lines) -> None:
 
 @on_sqlite
 def test_libraries_log_in_the_same_form(lines: Lines) -> None:
-    """From warnings on."""
+    """Their warnings and errors are logged."""
     logs.configure("INFO", production=True)
     logging.getLogger("library").info("unseen")
     logging.getLogger("library").warning("seen %s", "well")

@@ -1,4 +1,4 @@
-"""The migrations, on both databases: up, down, several at once, and half of one."""
+"""The migrations on both databases: up, down, several at once, and one that fails halfway."""
 
 import asyncio
 import os
@@ -39,15 +39,17 @@ def downgrade():
 """
 
 
-def config(url: str) -> Config:
-    """Alembic's, for one database."""
+def config(url: str, *more: Path) -> Config:
+    """Return Alembic's configuration for one database, with more folders of revisions."""
     settings = Config(ROOT / "alembic.ini", stdout=StringIO())
+    folders = [str(folder) for folder in (ROOT / "migrations" / "versions", *more)]
+    settings.set_main_option("version_locations", os.pathsep.join(folders))
     settings.attributes["url"] = url
     return settings
 
 
 def schema(url: str) -> dict[str, list[str]]:
-    """The columns of each table, and the indexes and constraints that have names."""
+    """Return the columns of each table, and the indexes and constraints that have names."""
 
     def read(connection: Connection) -> dict[str, list[str]]:
         inspector = inspect(connection)
@@ -72,7 +74,7 @@ def schema(url: str) -> dict[str, list[str]]:
 
 
 def revision_of(url: str) -> str | None:
-    """The revision that a database is at."""
+    """Return the revision that a database is at."""
 
     async def connect() -> str | None:
         engine = create_async_engine(driver_url(url))
@@ -96,7 +98,6 @@ def test_up_down_and_up_again_ends_where_it_began(empty_database_url: str) -> No
 
 
 def test_each_step_down_can_be_taken_up_again(empty_database_url: str) -> None:
-    """One revision after the other."""
     migrate(empty_database_url)
     at_head = schema(empty_database_url)
     scripts = ScriptDirectory.from_config(config(empty_database_url))
@@ -113,7 +114,7 @@ def test_the_models_say_what_the_migrations_do(empty_database_url: str) -> None:
 
 
 def test_three_processes_that_migrate_at_once_all_succeed(empty_database_url: str, tmp_path: Path) -> None:
-    """One does it, the others wait and find it done."""
+    """One does it, and the others wait and find it done."""
     arguments = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head"]
     variables = environment(DATABASE_URL=empty_database_url)
     processes = [subprocess.Popen(arguments, cwd=tmp_path, env=variables, stderr=subprocess.PIPE) for _ in range(3)]
@@ -122,14 +123,11 @@ def test_three_processes_that_migrate_at_once_all_succeed(empty_database_url: st
 
 
 def test_a_migration_that_fails_halfway_leaves_the_schema_as_it_was(empty_database_url: str, tmp_path: Path) -> None:
-    """Its first statement is taken back with the rest; and the revision is the one before."""
+    """Its first statement is taken back with the rest, and the revision is the one before."""
     migrate(empty_database_url)
     before, head = schema(empty_database_url), revision_of(empty_database_url)
     (tmp_path / "half.py").write_text(HALF.format(head=head))
-    settings = config(empty_database_url)
-    settings.set_main_option(
-        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
-    )
+    settings = config(empty_database_url, tmp_path)
     with pytest.raises(DBAPIError, match="nowhere"):
         command.upgrade(settings, "head")
     assert schema(empty_database_url) == before
@@ -140,29 +138,23 @@ def test_all_of_several_migrations_or_none(empty_database_url: str, tmp_path: Pa
     """An empty database stays empty when the last of them fails."""
     scripts = ScriptDirectory.from_config(config(empty_database_url))
     (tmp_path / "half.py").write_text(HALF.format(head=scripts.get_current_head()))
-    settings = config(empty_database_url)
-    settings.set_main_option(
-        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
-    )
+    settings = config(empty_database_url, tmp_path)
     with pytest.raises(DBAPIError, match="nowhere"):
         command.upgrade(settings, "head")
     assert not schema(empty_database_url).keys() & TABLES
 
 
 def test_alembic_needs_no_secret(empty_database_url: str, tmp_path: Path) -> None:
-    """Its own command line, with DATABASE_URL alone."""
+    """Its own command line runs with DATABASE_URL alone."""
     ended = alembic(tmp_path, "upgrade", "head", url=empty_database_url)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert schema(empty_database_url).keys() >= TABLES
 
 
 def test_a_new_revision_is_empty_when_nothing_changed(empty_database_url: str, tmp_path: Path) -> None:
-    """And is written by the project's own template."""
+    """The project's own template writes it."""
     migrate(empty_database_url)
-    settings = config(empty_database_url)
-    settings.set_main_option(
-        "version_locations", os.pathsep.join([str(ROOT / "migrations" / "versions"), str(tmp_path)])
-    )
+    settings = config(empty_database_url, tmp_path)
     command.revision(settings, "nothing", autogenerate=True, version_path=str(tmp_path))
     written = next(tmp_path.glob("*_nothing.py")).read_text()
     assert written.count("    pass\n") == 2
@@ -202,7 +194,7 @@ async def drop_items(url: str) -> None:
     ],
 )
 def test_a_database_that_cannot_be_migrated_is_one_clear_line(tmp_path: Path, url: str, line: str) -> None:
-    """Which doesn't tell the password."""
+    """The line doesn't tell the password."""
     ended = alembic(tmp_path, "upgrade", "head", url=url)
     assert ended.returncode == 1
     assert ended.stderr.startswith(line)
@@ -211,7 +203,7 @@ def test_a_database_that_cannot_be_migrated_is_one_clear_line(tmp_path: Path, ur
 
 
 def test_there_is_no_script_without_a_connection(tmp_path: Path) -> None:
-    """The lock needs one."""
+    """The lock needs a connection."""
     ended = alembic(tmp_path, "upgrade", "head", "--sql", url=f"sqlite:///{tmp_path / 'file'}")
     assert (ended.returncode, ended.stderr) == (
         1,

@@ -1,4 +1,4 @@
-"""What README and docs name is there: files, tests, and the places that they link to."""
+"""The names in README and docs: the files, tests and places that they link to are there."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ SOURCE = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what links to a page's headings may end in."""
+    """Return the names that links to a page's headings may end in."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""The settings: where they come from, and what is refused."""
+"""The settings: where they come from, and which are refused."""
 
 import stat
 from pathlib import Path
@@ -21,7 +21,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(**variables: str) -> Settings:
-    """The settings of an environment that has a secret and these."""
+    """Return the settings of an environment that has a secret and these variables."""
     return Settings.load({"SECRET_KEY": SECRET} | variables)
 
 
@@ -29,7 +29,7 @@ def load(**variables: str) -> Settings:
 
 
 def test_all_but_the_secret_have_defaults() -> None:
-    """Those that the documentation names."""
+    """The defaults are those that the documentation names."""
     settings = load()
     assert settings.database_url == DEFAULT_DATABASE_URL
     assert (settings.algorithm, settings.access_token_expire_minutes) == ("HS256", 30)
@@ -39,25 +39,25 @@ def test_all_but_the_secret_have_defaults() -> None:
 
 
 def test_a_variable_wins_over_its_line_in_the_file() -> None:
-    """And what the environment doesn't name, the file does."""
+    """A variable that the environment doesn't have is read from the file."""
     ENV_FILE.write_text("PORT=9001\nHOST=localhost\n# WORKERS=5\n")
     settings = load(PORT="9002")
     assert (settings.port, settings.host, settings.workers) == (9002, "localhost", 1)
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    """Containers set them so."""
+    """Containers set variables so."""
     assert load(PORT="", CORS_ORIGINS="", PUBLIC_URL="").port == 8000
 
 
 def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When no other is given."""
+    """It is read when no other is given."""
     monkeypatch.setenv("SECRET_KEY", SECRET)
     assert Settings.load().secret_key == SECRET
 
 
 def test_lists_are_separated_by_commas() -> None:
-    """With or without spaces."""
+    """Spaces may stand round the commas."""
     assert load(CORS_ORIGINS="https://a.org, http://localhost:3000,").cors_origins == (
         "https://a.org",
         "http://localhost:3000",
@@ -77,12 +77,12 @@ def test_lists_are_separated_by_commas() -> None:
     ],
 )
 def test_these_databases_are_taken(url: str) -> None:
-    """With or without the name of a driver."""
+    """The URL may name a driver or not."""
     assert load(DATABASE_URL=url).database_url == url
 
 
 def test_replicas_are_named_one_after_the_other() -> None:
-    """Separated by commas, as every list is."""
+    """They are separated by commas, as every list is."""
     urls = load(DATABASE_URL="postgresql://h/n", DATABASE_REPLICA_URLS="postgresql://a/n, postgres://b/n")
     assert urls.database_replica_urls == ("postgresql://a/n", "postgres://b/n")
 
@@ -94,12 +94,12 @@ def test_a_public_url_has_no_slash_at_its_end() -> None:
 
 @pytest.mark.parametrize(("pool", "workers", "each"), [("20", "1", 20), ("20", "4", 5), ("7", "3", 2)])
 def test_the_pool_is_divided_among_the_workers(pool: str, workers: str, each: int) -> None:
-    """Together they never open more than it says."""
+    """Together they never open more connections than the setting says."""
     assert load(DATABASE_POOL_SIZE=pool, WORKERS=workers).worker_pool_size == each
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
-    """Where a port follows it; a public URL is taken as it is."""
+    """It does so where a port follows it; a public URL is taken as it is."""
     assert load(HOST="::1").url == "http://[::1]:8000"
     assert load(PUBLIC_URL="http://[::1]:8000").url == "http://[::1]:8000"
 
@@ -176,7 +176,7 @@ def test_migrations_need_no_secret() -> None:
     ],
 )
 def test_a_bad_setting_is_named_in_one_line(variables: dict[str, str], message: str) -> None:
-    """And no setting that is refused shows a secret."""
+    """The line shows no secret."""
     with pytest.raises(SettingsError) as refusal:
         load(**variables)
     assert message in str(refusal.value)
@@ -202,7 +202,7 @@ def test_production_refuses_a_secret_that_looks_like_an_example(secret: str) -> 
 
 
 def test_production_refuses_every_origin_at_once() -> None:
-    """It takes those that are named."""
+    """It takes origins that are named."""
     with pytest.raises(SettingsError, match="must name its origins"):
         load(SECRET_KEY=RANDOM, ENVIRONMENT="production", CORS_ORIGINS="https://a.org,*")
     assert load(CORS_ORIGINS="*").cors_origins == ("*",)
@@ -210,7 +210,7 @@ def test_production_refuses_every_origin_at_once() -> None:
 
 
 def test_passwords_are_longer_in_production() -> None:
-    """Unless the operator says otherwise."""
+    """The operator may set another length."""
     assert load().effective_password_min_length == 1
     assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production").effective_password_min_length == 12
     assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", PASSWORD_MIN_LENGTH="8").effective_password_min_length == 8
@@ -230,7 +230,6 @@ def test_a_first_run_writes_a_secret_that_only_its_owner_reads() -> None:
 
 
 def test_no_two_first_runs_write_the_same_secret() -> None:
-    """It is random."""
     write_first_secret()
     first = ENV_FILE.read_text()
     ENV_FILE.unlink()
@@ -240,7 +239,7 @@ def test_no_two_first_runs_write_the_same_secret() -> None:
 
 @pytest.mark.parametrize("content", ["PORT=9001", "PORT=9001\n", "SECRET_KEY=\nPORT=9001\n", "PORT=9001\nSECRET_KEY="])
 def test_a_secret_is_added_to_a_file_that_has_none(content: str) -> None:
-    """Whose other lines stay, also when the last one doesn't end."""
+    """The other lines stay, also when the last one doesn't end."""
     ENV_FILE.write_text(content)
     assert write_first_secret()
     settings = Settings.load({})
@@ -249,7 +248,6 @@ def test_a_secret_is_added_to_a_file_that_has_none(content: str) -> None:
 
 
 def test_where_there_is_a_secret_none_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the environment, say."""
     monkeypatch.setenv("SECRET_KEY", SECRET)
     assert not write_first_secret()
     assert not ENV_FILE.exists()

@@ -1,4 +1,4 @@
-"""What a person does with the service, from the beginning to the end."""
+"""The story of a user, from the registration to the reading of an item."""
 
 from httpx import AsyncClient
 from litestar import Litestar
@@ -9,7 +9,7 @@ from tests.factories import SECRET, client_of, connect_to, create_item, log_in, 
 
 
 async def test_from_registration_to_reading_an_item(app: Litestar, client: AsyncClient) -> None:
-    """Register, log in, look at oneself, create two items, list them, read one; a stranger sees nothing of it."""
+    """A user registers, logs in, creates two items, lists them and reads one; a stranger sees nothing of it."""
     registered = await register(client, "alice")
     assert registered.status_code == 201
     token = (await log_in(client, "alice@example.org")).json()["access_token"]

@@ -19,30 +19,30 @@ Pair = dict[str, Any]
 
 
 async def open_session(app: Litestar, user_id: int, *, address: str = "192.0.2.1", device: str = "tests") -> Pair:
-    """One more session of a user, without the request and the hash of a login."""
+    """Open one more session of a user, without the request and the hash of a login."""
     pair: Pair = to_builtins(await auth_service(app).open_session(user_id, Client(address, address, device)))
     return pair
 
 
 async def new_user(app: Litestar, username: str = "alice", **columns: object) -> Pair:
-    """A new user's first session."""
+    """Add a user and open their first session."""
     user = await add_user(app, username, **columns)
     return await open_session(app, user.id)
 
 
 def bearer(pair: Pair) -> dict[str, str]:
-    """The headers of a call with the pair's access token."""
+    """Return the headers of a call with the pair's access token."""
     return {"Authorization": f"Bearer {pair['access_token']}"}
 
 
 async def refresh(client: AsyncClient, token: Pair | str) -> Response:
-    """The answer to a refresh."""
+    """Refresh a login and return the answer."""
     value = token if isinstance(token, str) else token["refresh_token"]
     return await client.post("/token", data={"grant_type": "refresh_token", "refresh_token": value})
 
 
 async def refreshed(client: AsyncClient, pair: Pair) -> Pair:
-    """The next pair."""
+    """Refresh a login and return its next pair."""
     answer = await refresh(client, pair)
     assert answer.status_code == 200, answer.text
     following: Pair = answer.json()
@@ -50,23 +50,23 @@ async def refreshed(client: AsyncClient, pair: Pair) -> Pair:
 
 
 async def status_of(client: AsyncClient, pair: Pair) -> int:
-    """What a call with the pair's access token answers."""
+    """Return the status of a call with the pair's access token."""
     return (await client.get("/users/me", headers=bearer(pair))).status_code
 
 
 async def execute(app: Litestar, statement: UpdateBase) -> None:
-    """Change rows, to move the time say."""
+    """Run a statement that changes rows, to move the time say."""
     async with parts_of(app).database.transaction() as transaction:
         await transaction.execute(statement)
 
 
 async def fetch(app: Litestar, statement: TypedReturnsRows[*Columns]) -> Sequence[Row[*Columns]]:
-    """Rows as the database has them."""
+    """Return rows as the database has them."""
     return await parts_of(app).database.fetch(statement, {})
 
 
 def client_from(app: Litestar, address: str, **headers: str) -> AsyncClient:
-    """A client whose connections come from an address."""
+    """Return a client whose connections come from an address."""
     # The two libraries spell ASGI's types differently.
     transport = ASGITransport(app, raise_app_exceptions=False, client=(address, 50000))  # type: ignore[arg-type] # the same protocol
     return AsyncClient(transport=transport, base_url="http://test", headers=headers)

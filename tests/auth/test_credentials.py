@@ -1,4 +1,4 @@
-"""Changing a password, and getting back in after it was forgotten."""
+"""Changing a password, and setting a new one after the old one was forgotten."""
 
 import asyncio
 from collections import Counter
@@ -33,22 +33,22 @@ JOBS = select(Job.kind, Job.payload)
 
 
 async def change(client: AsyncClient, current: str = PASSWORD, new: str = NEW) -> Response:
-    """The answer to a change of the caller's password."""
+    """Change the caller's password and return the answer."""
     return await client.put("/users/me/password", json={"current_password": current, "new_password": new})
 
 
 async def ask(client: AsyncClient, email: str = "alice@example.org") -> Response:
-    """The answer to somebody who forgot their password."""
+    """Ask for a reset mail and return the answer."""
     return await client.post("/password-reset", json={"email": email})
 
 
 async def confirm(client: AsyncClient, token: str, new: str = NEW) -> Response:
-    """The answer to a token and a new password."""
+    """Set a new password by a token and return the answer."""
     return await client.post("/password-reset/confirm", json={"token": token, "new_password": new})
 
 
 async def mailed_token(app: Litestar, client: AsyncClient, settings: Settings) -> str:
-    """A token as it arrives at Alice's."""
+    """Return a token as it arrives at Alice's."""
     assert (await ask(client)).status_code == 202
     (mail,) = await deliver(app, settings)
     assert mail["To"] == "alice@example.org"
@@ -57,7 +57,7 @@ async def mailed_token(app: Litestar, client: AsyncClient, settings: Settings) -
 
 
 async def state_of(database: Database, user_id: int) -> str:
-    """What a user's tokens are bound to."""
+    """Return the fingerprint of the state that a user's tokens are bound to."""
     credentials = await CredentialRepository(database).by_id(user_id)
     assert credentials
     return reset_state(credentials)
@@ -66,9 +66,8 @@ async def state_of(database: Database, user_id: int) -> str:
 # Changing it ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_password_replaces_the_old_one(people: People, client: AsyncClient) -> None:
-    """At once; the answer is empty."""
-    alice = await people.sign_in("alice")
+async def test_a_new_password_replaces_the_old_one(alice: AsyncClient, client: AsyncClient) -> None:
+    """The old password is refused at once."""
     answer = await change(alice)
     assert answer.status_code == 204
     assert answer.content == b""
@@ -77,7 +76,7 @@ async def test_a_new_password_replaces_the_old_one(people: People, client: Async
 
 
 async def test_changing_it_ends_every_other_session(app: Litestar, client: AsyncClient) -> None:
-    """Whoever knew the old one is out; the caller stays, and so do other users."""
+    """The caller's session goes on, as do those of other users."""
     user = await add_user(app, "alice")
     here, *others = [await open_session(app, user.id) for _ in range(3)]
     bob = await new_user(app, "bob")
@@ -89,9 +88,8 @@ async def test_changing_it_ends_every_other_session(app: Litestar, client: Async
     assert (await refresh(client, here)).status_code == 200
 
 
-async def test_a_mail_tells_that_it_was_changed(people: People, app: Litestar, settings: Settings) -> None:
-    """With neither the password nor a token in it."""
-    alice = await people.sign_in("alice")
+async def test_a_mail_tells_that_it_was_changed(alice: AsyncClient, app: Litestar, settings: Settings) -> None:
+    """The mail has neither the password nor a token in it."""
     await change(alice)
     (mail,) = await deliver(app, settings)
     assert (mail["To"], mail["Subject"]) == ("alice@example.org", "Your password was changed")
@@ -99,9 +97,10 @@ async def test_a_mail_tells_that_it_was_changed(people: People, app: Litestar, s
     assert "token=" not in mail.get_content()
 
 
-async def test_a_wrong_current_password_changes_nothing(people: People, client: AsyncClient) -> None:
-    """And ends no session."""
-    alice = await people.sign_in("alice")
+async def test_a_wrong_current_password_changes_nothing(
+    people: People, alice: AsyncClient, client: AsyncClient
+) -> None:
+    """It ends no session either."""
     other = await people.sign_in_again((await alice.get("/users/me")).json()["id"])
     for wrong in ("wrong", "", PASSWORD + " ", PASSWORD.upper()):
         assert_problem(await change(alice, wrong), 403, WRONG)
@@ -109,9 +108,8 @@ async def test_a_wrong_current_password_changes_nothing(people: People, client: 
     assert (await log_in(client, "alice")).status_code == 200
 
 
-async def test_a_wrong_current_password_counts_as_a_failed_login(people: People, client: AsyncClient) -> None:
-    """After ten of either kind, a right one is refused here and there."""
-    alice = await people.sign_in("alice")
+async def test_a_wrong_current_password_counts_as_a_failed_login(alice: AsyncClient, client: AsyncClient) -> None:
+    """After ten failures of either kind, the right password is refused for both."""
     for _ in range(5):
         assert (await change(alice, "wrong")).status_code == 403
         assert (await log_in(client, "alice", password="wrong")).status_code == 401
@@ -121,9 +119,8 @@ async def test_a_wrong_current_password_counts_as_a_failed_login(people: People,
     assert (await log_in(client, "alice")).status_code == 429
 
 
-async def test_of_two_changes_at_once_one_is_made(people: People, client: AsyncClient) -> None:
-    """The other finds that the current password isn't current any more, or that its session has ended."""
-    alice = await people.sign_in("alice")
+async def test_of_two_changes_at_once_one_is_made(people: People, alice: AsyncClient, client: AsyncClient) -> None:
+    """The other finds that the current password is another by now, or that its session has ended."""
     other = await people.sign_in_again((await alice.get("/users/me")).json()["id"])
     answers = await asyncio.gather(change(alice, new="the first one"), change(other, new="the second one"))
     statuses = [answer.status_code for answer in answers]
@@ -133,28 +130,25 @@ async def test_of_two_changes_at_once_one_is_made(people: People, client: AsyncC
 
 
 async def test_a_login_with_the_old_password_does_not_outlive_the_change(
-    people: People, app: Litestar, client: AsyncClient
+    alice: AsyncClient, app: Litestar, client: AsyncClient
 ) -> None:
-    """One that was being checked meanwhile is refused, or its session ends with the others."""
-    alice = await people.sign_in("alice")
+    """A login that is being checked meanwhile is refused, or its session ends with the others."""
     answers = await asyncio.gather(log_in(client, "alice"), change(alice), log_in(client, "alice"))
     assert answers[1].status_code == 204
     assert {answer.status_code for answer in answers} <= {200, 204, 401}
     assert (await fetch(app, SESSIONS))[0][0] == 1
 
 
-async def test_no_transaction_is_open_while_passwords_are_hashed(people: People, statements: Statements) -> None:
+async def test_no_transaction_is_open_while_passwords_are_hashed(alice: AsyncClient, statements: Statements) -> None:
     """One transaction replaces the hash, ends the sessions and enqueues the mail."""
-    alice = await people.sign_in("alice")
     statements.clear()
     await change(alice)
     words = [statement.split()[0] for statement in statements]
     assert words == ["SELECT", "SELECT", "BEGIN", "UPDATE", "DELETE", "INSERT", "COMMIT"]
 
 
-async def test_what_is_wrong_with_a_change_is_named(people: People) -> None:
-    """A new password that registration wouldn't take, and fields that aren't there or unknown."""
-    alice = await people.sign_in("alice")
+async def test_what_is_wrong_with_a_change_is_named(alice: AsyncClient) -> None:
+    """Passwords that registration wouldn't take and missing or unknown fields are each named."""
     good = {"current_password": PASSWORD, "new_password": NEW}
     for body, names in [
         ({}, ["/current_password", "/new_password"]),
@@ -171,7 +165,7 @@ async def test_what_is_wrong_with_a_change_is_named(people: People) -> None:
 
 
 async def test_a_mailed_token_sets_a_new_password(app: Litestar, client: AsyncClient, settings: Settings) -> None:
-    """And a second mail tells that it was set."""
+    """A second mail tells that the password was set."""
     await add_user(app, "alice")
     token = await mailed_token(app, client, settings)
     answer = await confirm(client, token)
@@ -184,7 +178,7 @@ async def test_a_mailed_token_sets_a_new_password(app: Litestar, client: AsyncCl
 
 
 async def test_a_reset_ends_every_session(app: Litestar, client: AsyncClient, settings: Settings) -> None:
-    """Also that of whoever might have stolen the old password."""
+    """The session of somebody who stole the old password ends, too."""
     alice, bob = await new_user(app, "alice"), await new_user(app, "bob")
     assert (await confirm(client, await mailed_token(app, client, settings))).status_code == 204
     assert [await status_of(client, pair) for pair in (alice, bob)] == [401, 200]
@@ -202,7 +196,7 @@ async def test_a_token_works_once(app: Litestar, client: AsyncClient, settings: 
 
 
 async def test_of_eight_uses_at_once_one_works(app: Litestar, client: AsyncClient, settings: Settings) -> None:
-    """Each with a password of its own."""
+    """Each use brings a password of its own."""
     await add_user(app, "alice")
     token = await mailed_token(app, client, settings)
     answers = await asyncio.gather(*(confirm(client, token, f"password {number}") for number in range(8)))
@@ -213,10 +207,9 @@ async def test_of_eight_uses_at_once_one_works(app: Litestar, client: AsyncClien
 
 
 async def test_a_token_ends_when_what_it_is_bound_to_changes(
-    people: People, app: Litestar, client: AsyncClient, settings: Settings
+    alice: AsyncClient, app: Litestar, client: AsyncClient, settings: Settings
 ) -> None:
-    """The password that it replaces, or the address that it was mailed to."""
-    alice = await people.sign_in("alice")
+    """It is bound to the password that it replaces and to the address that it was mailed to."""
     token = await mailed_token(app, client, settings)
     body = {"email": "new@example.org", "current_password": PASSWORD}
     assert (await alice.patch("/users/me", json=body)).status_code == 200
@@ -231,7 +224,7 @@ async def test_a_token_ends_when_what_it_is_bound_to_changes(
 async def test_a_token_lasts_ten_minutes(
     app: Litestar, client: AsyncClient, settings: Settings, database: Database, tokens: Tokens
 ) -> None:
-    """Half a minute more, for clocks that differ; counted from when the mail was made."""
+    """They count from when the mail was made, and half a minute is added for clocks that differ."""
     user = await add_user(app, "alice")
     claims = tokens.read(RESET, await mailed_token(app, client, settings))
     assert claims.exp - claims.iat == 600
@@ -245,7 +238,7 @@ async def test_a_token_lasts_ten_minutes(
 async def test_a_token_that_nobody_here_made_is_refused(
     app: Litestar, client: AsyncClient, settings: Settings, database: Database, tokens: Tokens
 ) -> None:
-    """Tampered, foreign, for another user, bound to nothing, or none at all."""
+    """The tokens are tampered with, foreign, another user's, bound to nothing, or none at all."""
     user, bob = await add_user(app, "alice"), await add_user(app, "bob")
     token = await mailed_token(app, client, settings)
     head, body, signature = token.split(".")
@@ -269,7 +262,7 @@ async def test_a_token_that_nobody_here_made_is_refused(
 
 
 async def test_a_refused_password_leaves_the_token_good(app: Litestar, client: AsyncClient, settings: Settings) -> None:
-    """Whoever is told what is wrong can try again."""
+    """The user can try again with another password."""
     await add_user(app, "alice")
     token = await mailed_token(app, client, settings)
     for body, names in [
@@ -285,7 +278,7 @@ async def test_a_refused_password_leaves_the_token_good(app: Litestar, client: A
 async def test_a_disabled_account_gets_no_token_and_can_use_none(
     app: Litestar, client: AsyncClient, settings: Settings
 ) -> None:
-    """Neither one that was mailed before; the answers don't tell."""
+    """A token that was mailed before is refused, too, and the answers don't tell why."""
     await add_user(app, "alice")
     token = await mailed_token(app, client, settings)
     await execute(app, update(User).values(is_active=False))
@@ -297,7 +290,7 @@ async def test_a_disabled_account_gets_no_token_and_can_use_none(
 async def test_the_answer_tells_nothing_about_the_account(
     app: Litestar, client: AsyncClient, statements: Statements, hashes: Counter[str]
 ) -> None:
-    """Known, unknown or disabled: the same body after the same statements, one job and no hash."""
+    """A known, an unknown and a disabled account get the same body after the same statements, one job and no hash."""
     await add_user(app, "alice")
     await add_user(app, "bob", is_active=False)
     hashes.clear()
@@ -324,7 +317,7 @@ async def test_an_address_is_known_in_any_case(app: Litestar, client: AsyncClien
 
 
 async def test_what_is_no_address_is_named(client: AsyncClient) -> None:
-    """Before anything is enqueued or counted."""
+    """It is refused before anything is enqueued or counted."""
     for body, names in [
         ({}, ["/email"]),
         ({"email": "alice"}, ["/email"]),
@@ -341,7 +334,7 @@ async def test_what_is_no_address_is_named(client: AsyncClient) -> None:
 async def test_one_mailbox_is_asked_for_five_times_an_hour(
     app: Litestar, client: AsyncClient, settings: Settings
 ) -> None:
-    """Whether the account exists or not, in any case, from anywhere; others go on."""
+    """The limit is the same for unknown accounts, in any case and from anywhere; other mailboxes have their own."""
     await add_user(app, "alice")
     for email in ("alice@example.org", "nobody@example.org"):
         for number in range(5):
@@ -355,7 +348,7 @@ async def test_one_mailbox_is_asked_for_five_times_an_hour(
 
 
 async def test_one_network_asks_fifty_times_an_hour(app: Litestar, client: AsyncClient) -> None:
-    """For whatever mailboxes; other networks go on."""
+    """The limit counts all mailboxes together; other networks have their own."""
     for number in range(50):
         assert (await ask(client, f"user{number}@example.org")).status_code == 202
     assert_problem(await ask(client, "one.more@example.org"), 429)
@@ -363,7 +356,7 @@ async def test_one_network_asks_fifty_times_an_hour(app: Litestar, client: Async
 
 
 async def test_a_job_holds_no_token(app: Litestar, client: AsyncClient) -> None:
-    """Whoever reads the table gains no right by it, and done jobs leave no row."""
+    """A reader of the table gains no right by it, and done jobs leave no row."""
     await add_user(app, "alice")
     await ask(client)
     assert [tuple(row) for row in await fetch(app, JOBS)] == [("password_reset_mail", {"email": "alice@example.org"})]
@@ -372,7 +365,7 @@ async def test_a_job_holds_no_token(app: Litestar, client: AsyncClient) -> None:
 
 
 async def test_the_token_works_as_a_real_server_received_it(settings: Settings) -> None:
-    """From the request to the mail to the new password, with the worker in the process and SMTP on the wire."""
+    """The worker runs in the application's process, and the mail goes through SMTP on the wire."""
     mailbox = Mailbox()
     async with smtp(mailbox) as port:
         url = f"smtp://127.0.0.1:{port}"
@@ -389,7 +382,7 @@ async def test_the_token_works_as_a_real_server_received_it(settings: Settings) 
 
 
 async def test_a_mail_that_fails_fails_no_request(settings: Settings, app: Litestar, client: AsyncClient) -> None:
-    """What asked for it is done; the mail is tried again later."""
+    """The requests succeed, and the mail is tried again later."""
     user = await add_user(app, "alice")
     client.headers.update(bearer(await open_session(app, user.id)))
     broken = create_app(replace(settings, mail_dir="/dev/null/outbox"))

@@ -1,4 +1,4 @@
-"""How many passwords may be guessed, and who is counted."""
+"""The limits on guessing passwords: how many guesses there are, and who they are counted for."""
 
 import pytest
 from httpx import AsyncClient, Response
@@ -16,18 +16,18 @@ OWNER = "203.0.113.7"
 
 
 async def guess(client: AsyncClient, name: str = "alice", times: int = 1) -> list[int]:
-    """The statuses of so many wrong guesses."""
+    """Log in with a wrong password so many times, and return the statuses."""
     return [(await log_in(client, name, password=f"wrong {number}")).status_code for number in range(times)]
 
 
 def check_limited(answer: Response) -> None:
-    """No login for a quarter of an hour at most; a problem detail, not an OAuth error."""
+    """Check for a problem detail that bars logins for a quarter of an hour at most."""
     assert_problem(answer, 429)
     assert 0 < int(answer.headers["retry-after"]) <= 15 * 60
 
 
 async def test_after_ten_wrong_guesses_a_right_one_is_refused_too(app: Litestar, client: AsyncClient) -> None:
-    """Or the eleventh guess would tell."""
+    """If it were let in, the eleventh guess would tell the password."""
     await add_user(app, "alice")
     assert await guess(client, times=10) == [401] * 10
     check_limited(await log_in(client, "alice"))
@@ -36,7 +36,7 @@ async def test_after_ten_wrong_guesses_a_right_one_is_refused_too(app: Litestar,
 
 @pytest.mark.usefixtures("client")
 async def test_a_strangers_guesses_do_not_lock_the_owner_out(app: Litestar) -> None:
-    """They are counted where they come from; the live session goes on, too."""
+    """Guesses are counted for the address that they come from, and the live session goes on."""
     await add_user(app, "alice")
     stranger, owner = client_from(app, STRANGER), client_from(app, OWNER)
     pair = (await log_in(owner, "alice")).json()
@@ -46,8 +46,7 @@ async def test_a_strangers_guesses_do_not_lock_the_owner_out(app: Litestar) -> N
     check_limited(await log_in(stranger, "alice"))
 
 
-async def test_name_and_address_are_one_account(app: Litestar, client: AsyncClient) -> None:
-    """In whatever case they are written."""
+async def test_name_and_address_in_any_case_are_one_account(app: Litestar, client: AsyncClient) -> None:
     await add_user(app, "alice")
     names = ["alice", "ALICE", "alice@example.org", "Alice@Example.org"] * 3
     statuses = [(await guess(client, name))[0] for name in names]
@@ -55,7 +54,7 @@ async def test_name_and_address_are_one_account(app: Litestar, client: AsyncClie
 
 
 async def test_a_name_that_nobody_has_is_counted_alike(app: Litestar, client: AsyncClient) -> None:
-    """Or the limit would tell which names there are."""
+    """If it were not, the limit would tell which names there are."""
     assert await guess(client, "nobody", 11) == [401] * 10 + [429]
     assert await guess(client, "NOBODY") == [429]
     assert await guess(client, "somebody") == [401]
@@ -64,7 +63,7 @@ async def test_a_name_that_nobody_has_is_counted_alike(app: Litestar, client: As
 
 
 async def test_a_right_password_is_not_counted(app: Litestar, client: AsyncClient) -> None:
-    """However often somebody logs in; nor does it forgive the wrong ones."""
+    """It doesn't forgive the wrong ones either."""
     await add_user(app, "alice")
     assert await guess(client, times=9) == [401] * 9
     assert {(await log_in(client, "alice")).status_code for _ in range(5)} == {200}
@@ -74,7 +73,7 @@ async def test_a_right_password_is_not_counted(app: Litestar, client: AsyncClien
 @on_sqlite
 @pytest.mark.usefixtures("client")
 async def test_one_address_has_a_hundred_guesses_at_all_accounts(app: Litestar) -> None:
-    """Who tries one password at every account is stopped as well; on one database, since it takes 100 hashes."""
+    """One password can't be tried at every account; one database is enough for 100 hashes."""
     await add_user(app, "alice")
     stranger = client_from(app, STRANGER)
     assert {(await guess(stranger, f"user{number}"))[0] for number in range(100)} == {401}
@@ -84,7 +83,7 @@ async def test_one_address_has_a_hundred_guesses_at_all_accounts(app: Litestar) 
 
 
 async def test_registering_and_refreshing_are_not_limited(app: Litestar, client: AsyncClient) -> None:
-    """Nothing else is by default: many people share one address."""
+    """Many people share one address, so nothing else is limited by default."""
     await add_user(app, "alice")
     token = (await log_in(client, "alice")).json()["refresh_token"]
     assert await guess(client, times=10) == [401] * 10
@@ -109,7 +108,7 @@ async def test_without_a_trusted_proxy_what_a_client_says_of_itself_counts_nothi
 
 @pytest.mark.parametrize("header", ["{client}", "192.0.2.1, {client}", "10.9.9.9, {client}, 10.0.0.2"])
 async def test_behind_a_trusted_proxy_the_real_client_is_counted(settings: Settings, header: str) -> None:
-    """Whatever the client has written in front of what the proxies add."""
+    """A client can't change this by what it writes in front of what the proxies add."""
     app = create_app(replace(settings, trusted_proxies=("10.0.0.0/24",)))
 
     def behind(address: str) -> AsyncClient:
@@ -124,7 +123,7 @@ async def test_behind_a_trusted_proxy_the_real_client_is_counted(settings: Setti
 
 
 async def test_all_addresses_of_one_household_are_one_client(app: Litestar, client: AsyncClient) -> None:
-    """A /64 network: its subscriber could otherwise guess from 2^64 addresses."""
+    """The household has a /64 network, and could otherwise guess from 2^64 addresses."""
     await add_user(app, "alice")
     for number in range(10):
         assert await guess(client_from(app, f"2001:db8:1:2::{number + 1}")) == [401]
@@ -134,5 +133,5 @@ async def test_all_addresses_of_one_household_are_one_client(app: Litestar, clie
 
 
 def forwarded(addresses: str) -> dict[str, str]:
-    """What proxies say of a client."""
+    """Return the headers by which proxies name a client."""
     return {"X-Forwarded-For": addresses}

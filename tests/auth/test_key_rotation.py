@@ -1,4 +1,4 @@
-"""Replacing SECRET_KEY: what the last key has signed stays good for a while, what is new is signed by the new one."""
+"""Replacing SECRET_KEY: what the last key has signed stays good for a while, and the new key signs what is new."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ THIRD = "tests-only-third-" + SECRET[11:]
 async def started_again(
     settings: Settings, secret: str, previous: str = ""
 ) -> AsyncIterator[tuple[Litestar, AsyncClient]]:
-    """The service after its operator has changed the keys."""
+    """Run the service after its operator has changed the keys."""
     app = create_app(replace(settings, secret_key=secret, secret_key_previous=previous))
     async with connect_to(app) as client:
         yield app, client
@@ -32,19 +32,19 @@ async def started_again(
 
 @pytest.fixture
 async def pair(settings: Settings) -> Pair:
-    """A login from before."""
+    """The tokens of a login from before the change."""
     async with started_again(settings, OLD) as (app, _):
         return await new_user(app)
 
 
 def kid(token: str) -> str:
-    """Which key signed it."""
+    """Return the id of the key that signed a token."""
     value: str = jwt.get_unverified_header(token)["kid"]
     return value
 
 
 async def test_tokens_of_the_last_key_stay_good(settings: Settings, pair: Pair) -> None:
-    """Nobody has to log in again, and what they get next is signed by the new key."""
+    """Nobody has to log in again, and their next tokens are signed by the new key."""
     async with started_again(settings, NEW, OLD) as (_, client):
         assert await status_of(client, pair) == 200
         following = await refreshed(client, pair)
@@ -57,7 +57,7 @@ async def test_tokens_of_the_last_key_stay_good(settings: Settings, pair: Pair) 
 
 
 async def test_instances_can_be_changed_one_after_the_other(settings: Settings) -> None:
-    """When all of them first learn the new key as the other one, those that still sign with the old take it."""
+    """All instances first learn the new key as the other one, so those that still sign with the old one take it."""
     async with started_again(settings, NEW, OLD) as (app, _):
         pair = await new_user(app)
     async with started_again(settings, OLD, NEW) as (_, client):
@@ -75,28 +75,26 @@ async def test_reuse_is_seen_across_the_change(settings: Settings, pair: Pair) -
 
 
 async def test_a_login_of_the_last_key_can_be_ended(settings: Settings, pair: Pair) -> None:
-    """Logging out works as ever."""
     async with started_again(settings, NEW, OLD) as (_, client):
         assert (await client.post("/revoke", data={"token": pair["access_token"]})).status_code == 200
         assert await status_of(client, pair) == 401
 
 
 async def test_without_the_last_key_its_tokens_are_worth_nothing(settings: Settings, pair: Pair) -> None:
-    """Which is what an operator wants whose key was stolen; people log in again."""
+    """An operator whose key was stolen wants this; people log in again."""
     async with started_again(settings, NEW) as (_, client):
         assert await status_of(client, pair) == 401
         assert (await refresh(client, pair)).json()["error"] == "invalid_grant"
         assert (await log_in(client, "alice")).status_code == 200
 
 
-async def test_one_key_back_is_as_far_as_it_goes(settings: Settings, pair: Pair) -> None:
-    """After the second change the first key's tokens are refused."""
+async def test_the_key_before_the_last_is_refused(settings: Settings, pair: Pair) -> None:
     async with started_again(settings, THIRD, NEW) as (_, client):
         assert await status_of(client, pair) == 401
 
 
 async def test_a_mailed_token_survives_the_change(settings: Settings) -> None:
-    """It was on its way."""
+    """The mail was on its way while the key changed."""
     async with started_again(settings, OLD) as (app, client):
         await new_user(app)
         await client.post("/password-reset", json={"email": "alice@example.org"})
@@ -126,5 +124,5 @@ async def test_another_algorithm_ends_all_tokens(settings: Settings, pair: Pair)
 
 
 def tokens(pair: Pair) -> tuple[str, str]:
-    """Both of a pair."""
+    """Return both tokens of a pair."""
     return pair["access_token"], pair["refresh_token"]

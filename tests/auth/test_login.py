@@ -23,12 +23,12 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 async def send(client: AsyncClient, form: str | bytes, **headers: str) -> Response:
-    """The answer to a form as it is written here."""
+    """Send a form as it is written here and return the answer."""
     return await client.post("/token", content=form, headers=FORM | headers)
 
 
 def assert_wrong(answer: Response) -> None:
-    """The one answer to every login that failed."""
+    """Check for the one answer that every failed login gets."""
     assert_oauth_error(answer, 401, "invalid_grant", WRONG)
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
@@ -62,7 +62,7 @@ async def test_an_access_token_says_who_and_for_how_long(client: AsyncClient, se
 
 @pytest.mark.parametrize("name", ["Alice", "alice", "ALICE", "alice@example.org", "Alice@Example.ORG"])
 async def test_either_name_logs_in_in_any_case(client: AsyncClient, name: str) -> None:
-    """The username or the e-mail address."""
+    """The name is the username or the e-mail address."""
     await register(client, "Alice", email="alice@example.org")
     assert (await log_in(client, name)).status_code == 200
 
@@ -87,7 +87,7 @@ async def test_a_password_is_taken_as_it_is(client: AsyncClient, password: str) 
 async def test_every_failed_login_gets_the_same_answer_after_one_hash(
     app: Litestar, client: AsyncClient, hashes: Counter[str]
 ) -> None:
-    """An unknown name, a wrong password, a disabled user: neither text nor time tells which it was."""
+    """Neither text nor time tells an unknown name, a wrong password and a disabled user apart."""
     await add_user(app, "alice")
     await add_user(app, "bob", is_active=False)
     bodies = []
@@ -108,7 +108,6 @@ async def test_every_failed_login_gets_the_same_answer_after_one_hash(
 
 @pytest.mark.parametrize("name", ["' OR 1=1 --", "alice%", "_lice", "a" * 10_000, "\u00e9", "@", "alice\n"])
 async def test_a_strange_name_is_an_unknown_one(client: AsyncClient, name: str) -> None:
-    """And no error."""
     await register(client, "alice")
     assert_wrong(await log_in(client, name))
 
@@ -129,7 +128,7 @@ async def test_a_login_costs_one_hash_and_no_transaction_is_open_meanwhile(
 async def test_a_login_renews_a_hash_that_was_made_with_other_parameters(
     app: Litestar, client: AsyncClient, database: Database
 ) -> None:
-    """The only moment at which the password is there."""
+    """The password is there at no other moment."""
     old = PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(PASSWORD)
     user = await add_user(app, "alice", hashed_password=old)
     assert_wrong(await log_in(client, "alice", password="wrong"))
@@ -144,7 +143,7 @@ async def test_a_login_renews_a_hash_that_was_made_with_other_parameters(
 async def test_more_logins_than_the_queue_holds_are_turned_away(
     app: Litestar, client: AsyncClient, parts: Parts
 ) -> None:
-    """With 503 and Retry-After; the others are served."""
+    """They get 503 and Retry-After; the others are served."""
     await add_user(app, "alice")
     parts.passwords.capacity = 3
     answers = await asyncio.gather(*(log_in(client, "alice") for _ in range(8)))
@@ -180,7 +179,7 @@ async def test_a_field_that_is_missing_or_empty_is_an_invalid_request(
 @on_sqlite
 @pytest.mark.parametrize("grant_type", ["client_credentials", "authorization_code", "Password", "password ", "x"])
 async def test_an_unknown_grant_type_is_unsupported(client: AsyncClient, grant_type: str) -> None:
-    """Whatever else the form holds."""
+    """The rest of the form doesn't matter."""
     answer = await client.post("/token", data={"grant_type": grant_type, "username": "alice", "password": PASSWORD})
     assert_oauth_error(answer, 400, "unsupported_grant_type")
 
@@ -203,12 +202,12 @@ async def test_an_unknown_grant_type_is_unsupported(client: AsyncClient, grant_t
     ],
 )
 async def test_a_malformed_form_is_an_invalid_request(client: AsyncClient, form: str | bytes) -> None:
-    """Repeated parameters, bytes that are no UTF-8, NUL, too many parameters."""
+    """Forms have repeated parameters, bytes that are no UTF-8, NUL, or too many parameters."""
     assert_oauth_error(await send(client, form), 400, "invalid_request")
 
 
 async def test_what_a_public_client_sends_beside_is_ignored(client: AsyncClient) -> None:
-    """`Authorization: Basic`, a client_secret, a scope, parameters and query parameters that nobody knows."""
+    """It may send `Authorization: Basic`, a client_secret, a scope, and parameters that nobody knows."""
     await register(client, "alice")
     form = urlencode(
         {
@@ -232,13 +231,13 @@ async def test_what_a_public_client_sends_beside_is_ignored(client: AsyncClient)
     "content_type", ["application/json", "multipart/form-data; boundary=x", "text/plain", "multipart/form-data", ""]
 )
 async def test_another_media_type_is_415(client: AsyncClient, content_type: str) -> None:
-    """A problem detail, like everyone's."""
+    """The answer is a problem detail, as on every other route."""
     answer = await client.post("/token", content=b"username=a&password=b", headers={"Content-Type": content_type})
     assert_problem(answer, 415, "The body must be application/x-www-form-urlencoded")
 
 
 async def test_a_form_may_say_that_it_is_utf8(client: AsyncClient) -> None:
-    """Browsers do."""
+    """Browsers do so."""
     await register(client, "alice")
     headers = {"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8"}
     form = urlencode({"username": "alice", "password": PASSWORD})

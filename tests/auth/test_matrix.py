@@ -59,7 +59,7 @@ class World:
         self.bodies = dict(BODIES)
 
     async def make(self) -> None:
-        """People, their logins, and what is Alice's."""
+        """Add the users, their logins, and everything that is Alice's."""
         alice = await add_user(self.app, "alice")
         bob = await add_user(self.app, "bob")
         root, second, dora = [await add_user(self.app, name, is_superuser=True) for name in ("root", "second", "dora")]
@@ -71,7 +71,7 @@ class World:
         await self.make_the_rest((await self.client.get("/openapi.json")).json())
 
     async def make_what_is_hers(self, alice: User) -> None:
-        """One of everything that a path may name, and the tokens that are mailed."""
+        """Make one of everything that a path may name, and the tokens that are mailed."""
         other = await open_session(self.app, alice.id, device="other")
         headers = bearer(other)
         (row,) = await fetch(self.app, select(LoginSession.id).where(LoginSession.device == "other"))
@@ -89,7 +89,7 @@ class World:
                 self.bodies[name] = {"token": token_in(mail), **extra}
 
     async def make_the_rest(self, document: Operation) -> None:
-        """One of everything else that a path names, by the POST of its collection, of Alice's where she may make it."""
+        """Make one of everything else that a path names, by the POST of its collection, of Alice's where she may make it."""
         for path in sorted(document["paths"]):
             for name in re.findall(r"\{(\w+)\}", path):
                 if name not in self.ids:
@@ -100,7 +100,7 @@ class World:
                     self.ids[name] = int(created.headers["Location"].rpartition("/")[2])
 
     async def call(self, role: str, method: str, path: str, operation: Operation, document: Operation) -> Response:
-        """One operation, about Alice's, by somebody."""
+        """Call an operation about Alice's, in a role."""
         if role in self.users:  # Some operations end the session that they are called in.
             self.pairs[role] = await open_session(self.app, self.users[role])
         headers = bearer(self.pairs[role]) if role in self.pairs else {}
@@ -111,7 +111,7 @@ class World:
         return await self.client.request(method, path.format(**self.ids), headers=headers, **sent)
 
     def example(self, content: Mapping[str, Any], document: Operation) -> dict[str, Any]:
-        """A body of the examples of its fields, or the first of their choices; of other fields, none.
+        """Return a body of the examples of its fields, or the first of their choices; of other fields, none.
 
         A user whom it names has nothing to do with Alice yet.
         """
@@ -132,7 +132,7 @@ def operations(document: Operation) -> Iterator[tuple[str, str, Operation]]:
 
 
 def expected(role: str, path: str, operation: Operation, superusers: set[str]) -> set[int]:
-    """The statuses; 200 stands for whatever the document has for a caller with the right: a success, or a conflict."""
+    """Return the statuses; 200 stands for whatever the document has for a caller with the right, also a conflict."""
     if operation.get("security") == []:
         return {200}
     if role in {"nobody", "disabled"}:
@@ -172,7 +172,7 @@ async def test_every_operation_answers_every_role_as_it_should(world: World, rol
 
 
 def in_order(document: Operation) -> list[tuple[str, str, Operation]]:
-    """All operations, those last that end what the others need, and before a thing what is part of it."""
+    """Return all operations, those last that end what the others need, and parts before what they are part of."""
     rank = {
         "end_session": 1,
         "end_other_sessions": 2,

@@ -30,7 +30,7 @@ def port() -> int:
 
 @pytest.fixture
 def metadata(database_url: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
-    """The service runs and has one user; what a client knows of it is what it says of itself."""
+    """The metadata of a service that runs and has one user, which are all that a client knows of it."""
     for library in ("AUTHLIB", "OAUTHLIB"):  # Both insist on https, on a loopback address too.
         monkeypatch.setenv(f"{library}_INSECURE_TRANSPORT", "1")
     url = f"http://127.0.0.1:{port}"
@@ -41,17 +41,17 @@ def metadata(database_url: str, port: int, tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_requests_oauthlib_logs_in_refreshes_and_reads_why_it_failed(metadata: Metadata) -> None:
-    """In a thread: the library knows no event loop."""
+    """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_requests_oauthlib, metadata)
 
 
 async def test_authlib_logs_in_refreshes_revokes_and_reads_why_it_failed(metadata: Metadata) -> None:
-    """In a thread: so does this one."""
+    """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_authlib, metadata)
 
 
 def use_requests_oauthlib(metadata: Metadata) -> None:
-    """Everything that it does without being told how."""
+    """Use everything that the library does without being told how."""
     me, url = f"{metadata['issuer']}/users/me", metadata["token_endpoint"]
     session = OAuth2Session(client=LegacyApplicationClient(client_id="tests"))
     first = session.fetch_token(url, username="alice", password=PASSWORD)
@@ -73,7 +73,7 @@ def use_requests_oauthlib(metadata: Metadata) -> None:
 
 
 def refresh_by_itself(metadata: Metadata) -> None:
-    """An access token that the library takes for expired is renewed in the middle of a call."""
+    """Let the library renew an access token, which it takes for expired, in the middle of a call."""
     kept: list[dict[str, Any]] = []
     url = metadata["token_endpoint"]
     client = LegacyApplicationClient(client_id="tests")
@@ -85,7 +85,7 @@ def refresh_by_itself(metadata: Metadata) -> None:
 
 
 def use_authlib(metadata: Metadata) -> None:
-    """The same, and it logs out too."""
+    """Use everything that the library does without being told how, logging out included."""
     me, url = f"{metadata['issuer']}/users/me", metadata["token_endpoint"]
     methods = metadata["token_endpoint_auth_methods_supported"]
     session = AuthlibSession("tests", token_endpoint=url, token_endpoint_auth_method=methods[0])

@@ -1,4 +1,4 @@
-"""In production one rule decides which passwords are good enough, on every way in."""
+"""The rule for new passwords in production, on every way in."""
 
 import pytest
 from httpx import AsyncClient, Response
@@ -16,19 +16,19 @@ REFUSED = ["short", "elevenchars", "password1234", "qwertyuiop12", "aaaaaaaaaaaa
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Those of a public service."""
+    """The settings of a public service."""
     return replace(settings, environment="production")
 
 
-async def test_at_registration(client: AsyncClient) -> None:
+async def test_registration_refuses_a_weak_password(client: AsyncClient) -> None:
     """The refusal names the field."""
     for password in REFUSED:
         assert pointers(await register(client, "margarete", password=password)) == ["/password"], password
     assert (await register(client, "margarete", password=GOOD)).status_code == 201
 
 
-async def test_at_a_change(app: Litestar, client: AsyncClient) -> None:
-    """The old one stays."""
+async def test_a_change_refuses_a_weak_password(app: Litestar, client: AsyncClient) -> None:
+    """The old password stays."""
     await add_user(app, "margarete")
     token = (await log_in(client, "margarete")).json()["access_token"]
     client.headers["Authorization"] = f"Bearer {token}"
@@ -42,7 +42,7 @@ async def test_at_a_change(app: Litestar, client: AsyncClient) -> None:
     assert (await change(GOOD)).status_code == 204
 
 
-async def test_at_a_reset(app: Litestar, client: AsyncClient, settings: Settings) -> None:
+async def test_a_reset_refuses_a_weak_password(app: Litestar, client: AsyncClient, settings: Settings) -> None:
     """The token stays good."""
     await add_user(app, "margarete")
     await client.post("/password-reset", json={"email": "margarete@example.org"})
@@ -58,7 +58,7 @@ async def test_at_a_reset(app: Litestar, client: AsyncClient, settings: Settings
 
 
 async def test_a_password_from_before_the_rule_still_logs_in(app: Litestar, client: AsyncClient) -> None:
-    """The rule is about what is chosen; nobody is locked out by it."""
+    """The rule is for new passwords, so it locks nobody out."""
     await add_user(app, "margarete", hashed_password=passwords().hasher.hash("short"))
     assert (await log_in(client, "margarete", password="short")).status_code == 200
 

@@ -47,7 +47,7 @@ async def test_refreshing_stays_in_one_session(app: Litestar, client: AsyncClien
 
 
 async def test_what_a_client_library_adds_is_ignored(app: Litestar, client: AsyncClient) -> None:
-    """A scope, a client's id and secret, in the form or by Basic (RFC 6749, section 3.2)."""
+    """It may add a scope, a client's id and secret, in the form or by Basic (RFC 6749, section 3.2)."""
     pair = await new_user(app)
     form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"], "scope": "a b", "client_id": "x"}
     answer = await client.post("/token", data={**form, "client_secret": "y"}, auth=("x", "y"))
@@ -57,7 +57,7 @@ async def test_what_a_client_library_adds_is_ignored(app: Litestar, client: Asyn
 async def test_the_same_token_again_within_ten_seconds_gets_a_successor_that_works(
     app: Litestar, client: AsyncClient
 ) -> None:
-    """The client that lost an answer goes on with either one, whichever it got."""
+    """A client that lost an answer goes on with either successor."""
     first = await new_user(app)
     lost = await refreshed(client, first)
     retried = await refreshed(client, first)
@@ -67,7 +67,7 @@ async def test_the_same_token_again_within_ten_seconds_gets_a_successor_that_wor
 
 
 async def test_the_predecessor_after_ten_seconds_ends_the_session(app: Litestar, client: AsyncClient) -> None:
-    """Whoever has it now isn't a client that lost an answer; the ending stands although the answer is an error."""
+    """Its sender isn't a client that lost an answer; the ending stands although the answer is an error."""
     first = await new_user(app)
     second = await refreshed(client, first)
     await execute(app, update(LoginSession).values(refreshed_at=now() - timedelta(seconds=11)))
@@ -84,7 +84,7 @@ async def test_the_predecessor_after_ten_seconds_ends_the_session(app: Litestar,
 async def test_any_older_token_of_four_generations_ends_the_session(
     app: Litestar, client: AsyncClient, generation: int
 ) -> None:
-    """Also at once: only the immediate predecessor may be a retry."""
+    """Only the immediate predecessor may be a retry, however soon the token comes."""
     pairs = [await new_user(app)]
     for _ in range(4):
         pairs.append(await refreshed(client, pairs[-1]))
@@ -94,7 +94,7 @@ async def test_any_older_token_of_four_generations_ends_the_session(
 
 
 async def test_reuse_ends_one_session_only(app: Litestar, client: AsyncClient) -> None:
-    """The user's other logins, and other users, have nothing to do with it."""
+    """The user's other logins and other users go on."""
     user = await add_user(app, "alice")
     stolen, other = await open_session(app, user.id), await open_session(app, user.id)
     bob = await new_user(app, "bob")
@@ -124,7 +124,7 @@ async def test_reuse_by_twelve_at_once_ends_the_session(app: Litestar, client: A
 
 
 async def test_reuse_and_refresh_at_once_end_the_session(app: Litestar, client: AsyncClient) -> None:
-    """Whichever is first, the thief and the owner are both out, and nothing fails."""
+    """In either order, the thief and the owner are both out, and nothing fails."""
     first = await new_user(app)
     last = await refreshed(client, await refreshed(client, first))
     tokens = [first, last] * 4
@@ -133,8 +133,8 @@ async def test_reuse_and_refresh_at_once_end_the_session(app: Litestar, client: 
     await check_ended(app, client, last)
 
 
-async def test_a_session_that_nobody_refreshes_ends(app: Litestar, client: AsyncClient) -> None:
-    """After 14 days, unless set otherwise; a refresh begins them anew."""
+async def test_a_session_that_nobody_refreshes_ends_after_14_days(app: Litestar, client: AsyncClient) -> None:
+    """A refresh begins the 14 days anew."""
     pair = await new_user(app)
     assert await left(app) == pytest.approx(timedelta(days=14), abs=timedelta(seconds=5))
     await execute(app, update(LoginSession).values(refreshed_at=now() - timedelta(days=13), expires_at=in_days(1)))
@@ -145,8 +145,10 @@ async def test_a_session_that_nobody_refreshes_ends(app: Litestar, client: Async
     assert await status_of(client, pair) == 401
 
 
-async def test_a_session_ends_however_often_it_is_refreshed(app: Litestar, client: AsyncClient, tokens: Tokens) -> None:
-    """After 90 days, unless set otherwise; what is issued on the last day is valid no longer than the session."""
+async def test_a_session_ends_after_90_days_however_often_it_is_refreshed(
+    app: Litestar, client: AsyncClient, tokens: Tokens
+) -> None:
+    """Tokens that are issued on the last day are valid no longer than the session."""
     pair = await new_user(app)
     created = now() - timedelta(days=90) + timedelta(minutes=10)
     await execute(app, update(LoginSession).values(created_at=created))
@@ -157,8 +159,7 @@ async def test_a_session_ends_however_often_it_is_refreshed(app: Litestar, clien
     assert claims.exp - claims.iat <= 600
 
 
-async def test_the_lifetimes_are_settings(settings: Settings) -> None:
-    """In whole days."""
+async def test_the_lifetimes_are_settings_in_days(settings: Settings) -> None:
     app = create_app(replace(settings, refresh_token_idle_days=3, refresh_token_absolute_days=2))
     async with connect_to(app):
         await new_user(app)
@@ -176,7 +177,7 @@ async def test_a_token_that_has_expired_is_refused(app: Litestar, client: AsyncC
 
 
 async def test_a_tampered_token_is_refused(app: Litestar, client: AsyncClient) -> None:
-    """Whichever part was changed; the session is not ended by it, or a stranger could end it."""
+    """The session isn't ended by it, or a stranger could end it."""
     pair = await new_user(app)
     other = await new_user(app, "bob")
     parts = pair["refresh_token"].split(".")
@@ -189,7 +190,7 @@ async def test_a_tampered_token_is_refused(app: Litestar, client: AsyncClient) -
 
 
 async def test_a_foreign_token_is_refused(app: Litestar, client: AsyncClient, settings: Settings) -> None:
-    """One that another service signed, for the very same session."""
+    """Another service has signed it, for the very same session."""
     pair = await new_user(app)
     (row,) = await fetch(app, select(LoginSession.id, LoginSession.user_id))
     other = Tokens(secret="another-service-" + "x" * 32, algorithm="HS256", issuer=settings.url)
@@ -199,7 +200,7 @@ async def test_a_foreign_token_is_refused(app: Litestar, client: AsyncClient, se
 
 
 async def test_a_token_of_another_users_session_is_refused(app: Litestar, client: AsyncClient, tokens: Tokens) -> None:
-    """Subject and session belong together; the session of the other user goes on."""
+    """Subject and session must belong together; the session of the other user goes on."""
     alice = await new_user(app)
     bob = await add_user(app, "bob")
     (row,) = await fetch(app, select(LoginSession.id))
@@ -209,7 +210,7 @@ async def test_a_token_of_another_users_session_is_refused(app: Litestar, client
 
 
 async def test_a_token_of_a_deleted_session_is_refused(app: Litestar, client: AsyncClient) -> None:
-    """And nothing brings the session back."""
+    """It doesn't bring the session back."""
     pair = await new_user(app)
     await execute(app, delete(LoginSession))
     assert (await refresh(client, pair)).json()["error"] == "invalid_grant"
@@ -217,7 +218,7 @@ async def test_a_token_of_a_deleted_session_is_refused(app: Litestar, client: As
 
 
 async def test_a_disabled_user_gets_no_new_pair(app: Litestar, client: AsyncClient) -> None:
-    """Neither for a token that is current nor for its predecessor."""
+    """The current token and its predecessor are both refused."""
     first = await new_user(app)
     second = await refreshed(client, first)
     await execute(app, update(User).values(is_active=False))
@@ -234,7 +235,7 @@ async def test_the_token_is_required(client: AsyncClient) -> None:
 
 
 async def check_ended(app: Litestar, client: AsyncClient, pair: Pair) -> None:
-    """No session is left, and neither token of the pair is worth anything."""
+    """Check that no session is left, and that neither token of the pair is worth anything."""
     assert (await fetch(app, SESSIONS))[0][0] == 0
     answer = await client.get("/users/me", headers=bearer(pair))
     assert answer.status_code == 401
@@ -243,12 +244,12 @@ async def check_ended(app: Litestar, client: AsyncClient, pair: Pair) -> None:
 
 
 async def left(app: Litestar) -> timedelta:
-    """How long the only session lasts from now on."""
+    """Return the time that the only session still has."""
     (row,) = await fetch(app, select(LoginSession.expires_at))
     rest: timedelta = row.expires_at - now()
     return rest
 
 
 def in_days(days: int) -> object:
-    """A time to come."""
+    """Return the time in so many days."""
     return now() + timedelta(days=days)

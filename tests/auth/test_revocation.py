@@ -1,4 +1,4 @@
-"""Logging out (RFC 7009), and what a client library reads before it does anything (RFC 8414)."""
+"""Logging out (RFC 7009), and the metadata that a client library reads first (RFC 8414)."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ TOKENS = ("access_token", "refresh_token")
 
 
 async def revoke(client: AsyncClient, token: str, **form: str) -> int:
-    """The status of a revocation."""
+    """Revoke a token and return the status."""
     return (await client.post("/revoke", data={"token": token, **form})).status_code
 
 
@@ -52,7 +52,7 @@ async def test_revoking_a_spent_refresh_token_ends_the_session(app: Litestar, cl
 async def test_revoking_an_expired_token_ends_the_session(
     app: Litestar, client: AsyncClient, kind: str, tokens: Tokens
 ) -> None:
-    """Logging out works in the evening too."""
+    """A user can log out after the access token has expired."""
     user = await add_user(app, "alice")
     pair = await open_session(app, user.id)
     (row,) = await fetch(app, select(LoginSession.id))
@@ -63,7 +63,7 @@ async def test_revoking_an_expired_token_ends_the_session(
 
 @pytest.mark.parametrize("hint", ["access_token", "refresh_token", "something-else", ""])
 async def test_a_wrong_hint_is_harmless(app: Litestar, client: AsyncClient, hint: str) -> None:
-    """The hint helps a server to search; this one needs no help."""
+    """The hint helps a server to search, and this one needs no help."""
     for name in TOKENS:
         pair = await new_user(app, name)
         assert await revoke(client, pair[name], token_type_hint=hint, client_id="x") == 200
@@ -71,7 +71,7 @@ async def test_a_wrong_hint_is_harmless(app: Litestar, client: AsyncClient, hint
 
 
 async def test_a_token_that_is_worth_nothing_is_revoked_too(app: Litestar, client: AsyncClient, tokens: Tokens) -> None:
-    """Unknown, garbage, revoked before: the client has what it wanted (RFC 7009, section 2.2)."""
+    """The client has what it wanted, be the token unknown, garbage or revoked before (RFC 7009, section 2.2)."""
     pair = await new_user(app)
     alive = await new_user(app, "bob")
     user = await add_user(app, "carol")
@@ -84,7 +84,7 @@ async def test_a_token_that_is_worth_nothing_is_revoked_too(app: Litestar, clien
 async def test_a_token_that_nobody_here_signed_ends_nothing(
     app: Litestar, client: AsyncClient, settings: Settings
 ) -> None:
-    """Or a stranger could log anybody out."""
+    """If it did, a stranger could log anybody out."""
     pair = await new_user(app)
     (row,) = await fetch(app, select(LoginSession.id, LoginSession.user_id))
     other = Tokens(secret="another-service-" + "x" * 32, algorithm="HS256", issuer=settings.url)
@@ -106,7 +106,7 @@ async def test_a_token_of_another_kind_ends_nothing(app: Litestar, client: Async
 async def test_a_token_of_another_users_session_ends_nothing(
     app: Litestar, client: AsyncClient, tokens: Tokens
 ) -> None:
-    """Subject and session belong together."""
+    """Subject and session must belong together."""
     pair = await new_user(app)
     bob = await add_user(app, "bob")
     (row,) = await fetch(app, select(LoginSession.id))
@@ -124,7 +124,7 @@ async def test_the_token_is_required(client: AsyncClient) -> None:
 
 
 async def test_the_metadata_name_the_endpoints_by_the_public_url(settings: Settings) -> None:
-    """Never by what a request calls the server."""
+    """They never use the name by which a request calls the server."""
     app = create_app(replace(settings, public_url="https://api.example.org/"))
     async with connect_to(app) as client:
         answer = await client.get("/.well-known/oauth-authorization-server", headers={"Host": "evil.example.net"})
@@ -145,7 +145,7 @@ async def test_the_metadata_name_the_endpoints_by_the_public_url(settings: Setti
 async def test_the_issuer_of_the_metadata_is_the_issuer_of_the_tokens(
     app: Litestar, client: AsyncClient, tokens: Tokens
 ) -> None:
-    """RFC 8414, section 3.3, and RFC 9068, section 2.2."""
+    """RFC 8414, section 3.3, and RFC 9068, section 2.2, ask for this."""
     metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
     pair = await new_user(app)
     claims = tokens.read(ACCESS, pair["access_token"])
@@ -153,7 +153,7 @@ async def test_the_issuer_of_the_metadata_is_the_issuer_of_the_tokens(
 
 
 async def check_ended(client: AsyncClient, pair: Pair) -> None:
-    """Neither token of the pair is worth anything."""
+    """Check that neither token of the pair is worth anything."""
     answer = await client.get("/users/me", headers=bearer(pair))
     assert answer.status_code == 401
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]

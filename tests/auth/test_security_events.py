@@ -1,4 +1,4 @@
-"""What the log tells an operator about logins, credentials and rights: each event once, and never a secret."""
+"""The security log: each event about logins, credentials and rights is told once, and never a secret."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -23,14 +23,15 @@ from tests.factories import PASSWORD, SECRET, add_user, connect_to, log_in, part
 from tests.outbox import deliver, token_in
 
 Event = dict[str, Any]
+Events = Callable[[], list[Event]]
 ADDRESS = "203.0.113.7"
 REQUEST = "request-of-the-test"
 NEW = "violet-umbrella-under-7-moons"
 
 
 @pytest.fixture
-def events(app: Litestar) -> Iterator[Callable[[], list[Event]]]:
-    """The security events since the last time; they are told with the id of their request, as every line of the log."""
+def events(app: Litestar) -> Iterator[Events]:
+    """A function that returns the security events since its last call, each with the id of its request."""
     assert parts_of(app).settings.log_level == "INFO"  # The application is there, and has configured the log.
     with capture_logs(processors=[add_request_id]) as lines:
 
@@ -52,14 +53,14 @@ def caller(client: AsyncClient, app: Litestar) -> AsyncClient:
 
 
 def event(name: str, **fields: object) -> Event:
-    """What every event has, and what this one has."""
+    """Return an event, with what every event has and these fields."""
     return {"event": name, "address": ADDRESS, "request_id": REQUEST, **fields}
 
 
 async def signed_in(
     app: Litestar, caller: AsyncClient, username: str = "alice", **columns: object
 ) -> tuple[Pair, Event]:
-    """A new user's login, and how an event names it; the caller has its access token from now on."""
+    """Add a user whose access token the caller uses from now on; return their login and an event's name for it."""
     user = await add_user(app, username, **columns)
     pair = await open_session(app, user.id)
     (row,) = await fetch(app, select(LoginSession.id).where(LoginSession.user_id == user.id))
@@ -67,16 +68,15 @@ async def signed_in(
     return pair, {"user_id": user.id, "session_id": row.id}
 
 
-async def test_a_login(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """With the session that it opened."""
+async def test_a_login_is_told_with_its_session(app: Litestar, caller: AsyncClient, events: Events) -> None:
     user = await add_user(app, "alice")
     await log_in(caller, "alice")
     (row,) = await fetch(app, select(LoginSession.id))
     assert events() == [event("login", user_id=user.id, session_id=row.id)]
 
 
-async def test_a_failed_login(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """What was typed as a name may be a password, so it isn't told; whose account it is is."""
+async def test_a_failed_login_is_told_without_the_name(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """The name may be a password that was typed in the wrong field, so the event has the user's id alone."""
     user = await add_user(app, "alice")
     await log_in(caller, "alice", password="wrong")
     await log_in(caller, PASSWORD)
@@ -86,8 +86,8 @@ async def test_a_failed_login(app: Litestar, caller: AsyncClient, events: Callab
     assert events() == failed
 
 
-async def test_a_login_over_the_limit(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """One for each attempt, and none that says that the login failed."""
+async def test_each_login_over_the_limit_is_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """The event takes the place of the one that says that a login failed."""
     user = await add_user(app, "alice")
     for _ in range(11):
         await log_in(caller, "alice", password="wrong")
@@ -96,8 +96,8 @@ async def test_a_login_over_the_limit(app: Litestar, caller: AsyncClient, events
     assert events() == [*failed, *[event("login_limited", user_id=user.id)] * 2]
 
 
-async def test_a_reused_refresh_token(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """It is told once, however often the token comes again; an ordinary refresh is none of it."""
+async def test_a_reused_refresh_token_is_told_once(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """An ordinary refresh is no event."""
     first, who = await signed_in(app, caller)
     last = await refreshed(caller, await refreshed(caller, first))
     events()
@@ -110,8 +110,8 @@ async def test_a_reused_refresh_token(app: Litestar, caller: AsyncClient, events
     assert events() == [failed]
 
 
-async def test_a_late_retry_is_a_reuse(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """One within ten seconds is nothing to tell."""
+async def test_a_late_retry_is_a_reuse(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """A retry within ten seconds is no event."""
     first, who = await signed_in(app, caller)
     await refreshed(caller, first)
     await refreshed(caller, first)
@@ -121,8 +121,8 @@ async def test_a_late_retry_is_a_reuse(app: Litestar, caller: AsyncClient, event
     assert events() == [event("refresh_token_reused", **who)]
 
 
-async def test_a_logout(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """Once, however often the token is revoked."""
+async def test_a_logout_is_told_once(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """A token that is revoked again or is garbage makes no event."""
     pair, who = await signed_in(app, caller)
     events()
     for _ in range(2):
@@ -131,8 +131,8 @@ async def test_a_logout(app: Litestar, caller: AsyncClient, events: Callable[[],
     assert events() == [event("logout", **who)]
 
 
-async def test_ended_sessions(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """Who ended them, and which; what isn't found is none."""
+async def test_ended_sessions_are_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """The event says who ended which; a session that isn't found makes no event."""
     _, who = await signed_in(app, caller)
     for _ in range(3):
         await open_session(app, who["user_id"])
@@ -145,8 +145,8 @@ async def test_ended_sessions(app: Litestar, caller: AsyncClient, events: Callab
     assert events() == [event("session_ended", **who, ended_id=other), event("other_sessions_ended", **who, count=2)]
 
 
-async def test_a_changed_password(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """And one that was refused, for a wrong current password."""
+async def test_a_changed_and_a_refused_password_are_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """The password is refused for a wrong current one; a new one that doesn't fit makes no event."""
     _, who = await signed_in(app, caller)
     events()
     await caller.put("/users/me/password", json={"current_password": "wrong", "new_password": NEW})
@@ -157,10 +157,10 @@ async def test_a_changed_password(app: Litestar, caller: AsyncClient, events: Ca
     assert events() == [event("password_changed", **who)]
 
 
-async def test_a_reset_password(
-    app: Litestar, caller: AsyncClient, settings: Settings, events: Callable[[], list[Event]]
+async def test_a_reset_password_is_told_when_asked_for_and_when_done(
+    app: Litestar, caller: AsyncClient, settings: Settings, events: Events
 ) -> None:
-    """Asked for, whoever's the address is, and done; the address may be nobody's, so it isn't told."""
+    """The address may be nobody's, so the event doesn't have it."""
     user = await add_user(app, "alice")
     await caller.post("/password-reset", json={"email": "alice@example.org"})
     await caller.post("/password-reset", json={"email": "nobody@example.org"})
@@ -172,10 +172,10 @@ async def test_a_reset_password(
     assert events() == [event("password_reset", user_id=user.id), event("password_reset_failed")]
 
 
-async def test_a_changed_address(
-    app: Litestar, caller: AsyncClient, settings: Settings, events: Callable[[], list[Event]]
+async def test_a_changed_address_and_its_verification_are_told(
+    app: Litestar, caller: AsyncClient, settings: Settings, events: Events
 ) -> None:
-    """And its verification; a change of the name alone is none."""
+    """A change of the name alone is no event."""
     _, who = await signed_in(app, caller)
     events()
     await caller.patch("/users/me", json={"username": "alicia"})
@@ -188,8 +188,8 @@ async def test_a_changed_address(
     assert events() == [event("address_verified", user_id=who["user_id"])]
 
 
-async def test_changed_rights(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """Whose, by whom, and what they are now; what changes nothing and what is refused is none."""
+async def test_changed_rights_are_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """The event has both users and the rights as they are now; a request that changes nothing makes none."""
     alice = await add_user(app, "alice")
     _, who = await signed_in(app, caller, "root", is_superuser=True)
     events()
@@ -200,8 +200,8 @@ async def test_changed_rights(app: Litestar, caller: AsyncClient, events: Callab
     assert events() == [rights | {"is_active": True}, rights | {"is_active": False}]
 
 
-async def test_a_deleted_account(app: Litestar, caller: AsyncClient, events: Callable[[], list[Event]]) -> None:
-    """By a superuser, or by its owner."""
+async def test_a_deleted_account_is_told(app: Litestar, caller: AsyncClient, events: Events) -> None:
+    """Its owner or a superuser deletes it."""
     alice = await add_user(app, "alice")
     _, who = await signed_in(app, caller, "root", is_superuser=True)
     _, bob = await signed_in(app, bob_caller := client_from(app, ADDRESS, **{"X-Request-ID": REQUEST}), "bob")
@@ -216,7 +216,7 @@ async def test_a_deleted_account(app: Litestar, caller: AsyncClient, events: Cal
 
 
 async def test_no_secret_is_ever_printed(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    """No password, token or address, whether what came was good, wrong or no JSON at all."""
+    """No password, token or address is, whether what came was good, wrong or no JSON at all."""
     # Made here: what is printed while a fixture is made goes elsewhere.
     app = create_app(replace(settings, environment="production", log_level="DEBUG"))
     async with connect_to(app) as client:
@@ -228,7 +228,7 @@ async def test_no_secret_is_ever_printed(settings: Settings, capsys: pytest.Capt
 
 
 async def use_everything(app: Litestar, client: AsyncClient, settings: Settings) -> list[str]:
-    """Send passwords and tokens to wherever they can go, and tell what they were."""
+    """Send passwords and tokens to wherever they can go, and return them."""
     pair, _ = await signed_in(app, client)
     for path in ("/token", "/revoke"):
         for value in (pair["refresh_token"], "wrong-guess", "wrong-guess\0"):

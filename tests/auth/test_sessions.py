@@ -32,7 +32,7 @@ COUNT = select(func.count()).select_from(LoginSession)
 
 
 async def listed(client: AsyncClient, pair: Pair) -> list[SessionRead]:
-    """The caller's sessions."""
+    """Return the caller's sessions."""
     answer = await client.get("/users/me/sessions", headers=bearer(pair))
     assert answer.status_code == 200, answer.text
     assert answer.headers["cache-control"] == "private, no-cache"
@@ -60,7 +60,7 @@ async def test_a_session_tells_where_and_when_it_began(app: Litestar, client: As
     ids=["none", "long", "latin"],
 )
 async def test_any_device_may_sign_in(app: Litestar, client: AsyncClient, agent: str, device: str | None) -> None:
-    """Whatever it calls itself is cut to what the table holds."""
+    """The device's name for itself is cut to what the table holds."""
     await add_user(app, "alice")
     answer = await client.post(
         "/token",
@@ -113,7 +113,7 @@ async def test_ending_the_current_session_signs_out_here(app: Litestar, client: 
 
 
 async def test_a_session_of_somebody_else_is_not_found(app: Litestar, client: AsyncClient) -> None:
-    """As one that nobody has; it goes on, also when a superuser asks."""
+    """It goes on, also when a superuser asks."""
     bob = await new_user(app, "bob")
     (session,) = await listed(client, bob)
     for pair in (await new_user(app, "alice"), await new_user(app, "root", is_superuser=True)):
@@ -124,7 +124,7 @@ async def test_a_session_of_somebody_else_is_not_found(app: Litestar, client: As
 
 
 async def test_an_id_that_no_session_can_have_is_not_found(app: Litestar, client: AsyncClient) -> None:
-    """Whatever is no integer, or none that a row has."""
+    """The ids are no integers, or integers that no row has."""
     pair = await new_user(app)
     for name in ("0", "-1", "+1", "1_0", "x", 2**53, 2**63 - 1, 2**63):
         answer = await client.delete(f"/users/me/sessions/{name}", headers=bearer(pair))
@@ -132,7 +132,7 @@ async def test_an_id_that_no_session_can_have_is_not_found(app: Litestar, client
 
 
 async def test_ending_all_others_leaves_the_current_session(app: Litestar, client: AsyncClient) -> None:
-    """And everybody else's."""
+    """The sessions of other users stay, too."""
     user = await add_user(app, "alice")
     here, *others = [await open_session(app, user.id) for _ in range(3)]
     bob = await new_user(app, "bob")
@@ -161,7 +161,7 @@ async def test_use_is_noted_at_most_once_a_minute(app: Litestar, client: AsyncCl
 
 
 async def test_the_oldest_session_goes_when_there_are_too_many(app: Litestar, client: AsyncClient) -> None:
-    """A hundred are enough for anybody; the new one works, and others' don't count."""
+    """A user has a hundred sessions at most; the new one works, and other users' don't count."""
     bob = await new_user(app, "bob")
     user = await add_user(app, "alice")
     oldest = await open_session(app, user.id)
@@ -184,17 +184,16 @@ async def test_logins_at_once_keep_to_the_limit(app: Litestar, client: AsyncClie
 
 
 async def test_a_session_that_has_ended_by_itself_is_not_listed(app: Litestar, client: AsyncClient) -> None:
-    """Whether or not it has been cleaned up."""
+    """It isn't listed even before it is cleaned up."""
     user = await add_user(app, "alice")
     await open_session(app, user.id)
     await execute(app, update(LoginSession).values(expires_at=now() - timedelta(seconds=1)))
     assert len(await listed(client, await open_session(app, user.id))) == 1
 
 
-async def test_cleaning_up_deletes_what_has_ended_by_itself(
+async def test_cleaning_up_deletes_only_what_has_ended_by_itself(
     app: Litestar, client: AsyncClient, database: Database
 ) -> None:
-    """And nothing else."""
     user = await add_user(app, "alice")
     await fill(app, user.id, 3)
     await execute(app, update(LoginSession).values(expires_at=now() - timedelta(seconds=1)))
@@ -206,19 +205,19 @@ async def test_cleaning_up_deletes_what_has_ended_by_itself(
 
 
 async def end(client: AsyncClient, pair: Pair, session_id: int) -> int:
-    """The status of ending one session."""
+    """End one session and return the status."""
     return (await client.delete(f"/users/me/sessions/{session_id}", headers=bearer(pair))).status_code
 
 
 async def fill(app: Litestar, user_id: int, count: int) -> None:
-    """Rows of sessions that began yesterday."""
+    """Add rows of sessions that began yesterday."""
     moment = now() - timedelta(days=1)
     rows = [row(number, user_id, moment) for number in range(1, count + 1)]
     await execute(app, insert(LoginSession).values(rows))
 
 
 def row(session_id: int, user_id: int, moment: datetime) -> dict[str, object]:
-    """One session's columns."""
+    """Return one session's columns."""
     return {
         "id": session_id,
         "user_id": user_id,

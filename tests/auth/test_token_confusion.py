@@ -24,19 +24,19 @@ Claims = dict[str, Any]
 
 
 def claims_of(pair: Pair) -> Claims:
-    """What the access token says."""
+    """Return the claims of the access token."""
     claims: Claims = jwt.decode(pair["access_token"], options={"verify_signature": False})
     return claims
 
 
 def header_of(pair: Pair) -> dict[str, Any]:
-    """How the access token is signed."""
+    """Return the header of the access token."""
     header: dict[str, Any] = jwt.get_unverified_header(pair["access_token"])
     return header
 
 
 def forge(header: dict[str, Any], claims: Claims, key: str = SECRET) -> str:
-    """A token with a header of one's choice, signed by HMAC with SHA-256 whatever the header says."""
+    """Return a token with a header of one's choice, signed by HMAC with SHA-256 whatever the header says."""
     signer = jwt.get_algorithm_by_name("HS256")
     text = f"{encode(header)}.{encode(claims)}"
     signature = signer.sign(text.encode(), key.encode())
@@ -44,12 +44,12 @@ def forge(header: dict[str, Any], claims: Claims, key: str = SECRET) -> str:
 
 
 def encode(part: object) -> str:
-    """A part of a token."""
+    """Return a part of a token as it is encoded."""
     return base64.urlsafe_b64encode(json.dumps(part, separators=(",", ":")).encode()).rstrip(b"=").decode()
 
 
 async def check_refused(client: AsyncClient, token: str, why: str = "") -> None:
-    """The token came, and is worth nothing; who sent it isn't told why."""
+    """Check that the token is worth nothing, and that the answer doesn't tell why."""
     answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 401, why
     assert answer.json()["detail"] == "Could not validate credentials"
@@ -57,7 +57,7 @@ async def check_refused(client: AsyncClient, token: str, why: str = "") -> None:
 
 
 async def test_a_token_says_what_the_contract_says(app: Litestar, client: AsyncClient, settings: Settings) -> None:
-    """The claims of RFC 9068, and the session."""
+    """It has the claims of RFC 9068, and the session."""
     pair = await new_user(app)
     (row,) = await fetch(app, select(LoginSession.id, LoginSession.user_id))
     claims = claims_of(pair)
@@ -72,7 +72,7 @@ async def test_a_token_says_what_the_contract_says(app: Litestar, client: AsyncC
 
 
 async def test_a_token_that_is_signed_anew_as_it_was_is_accepted(app: Litestar, client: AsyncClient) -> None:
-    """So what the tests below change is what they are refused for."""
+    """The tests below therefore refuse a token for its change alone."""
     pair = await new_user(app)
     assert forge(header_of(pair), claims_of(pair)) == pair["access_token"]
     assert await status_of(client, pair) == 200
@@ -102,14 +102,14 @@ CHANGED_HEADERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 async def test_a_token_with_another_header_is_refused(app: Litestar, client: AsyncClient) -> None:
-    """Even with the right signature: every token of one kind has the same header."""
+    """Every token of one kind has the same header, so the right signature doesn't help."""
     pair = await new_user(app)
     for name, change in CHANGED_HEADERS.items():
         await check_refused(client, forge(change(header_of(pair)), claims_of(pair)), name)
 
 
 async def test_an_unsigned_token_is_refused(app: Litestar, client: AsyncClient) -> None:
-    """With the header's "none", and with the right header and an empty signature."""
+    """The header says "none", or is the right one over an empty signature."""
     pair = await new_user(app)
     header, payload, _ = pair["access_token"].split(".")
     await check_refused(client, f"{header}.{payload}.")
@@ -118,14 +118,14 @@ async def test_an_unsigned_token_is_refused(app: Litestar, client: AsyncClient) 
 
 
 async def test_a_token_of_a_public_key_is_refused(app: Litestar, client: AsyncClient) -> None:
-    """Whoever brings the key."""
+    """It is refused whoever brings the key."""
     pair = await new_user(app)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     await check_refused(client, jwt.encode(claims_of(pair), key, "RS256", header_of(pair) | {"alg": "RS256"}))
 
 
 async def test_a_token_of_another_key_is_refused(app: Litestar, client: AsyncClient) -> None:
-    """With everything else as it should be."""
+    """Everything else about the token is right."""
     pair = await new_user(app)
     for key in ("", "secret", "x" * 32, SECRET + "x", SECRET[:-1]):
         await check_refused(client, forge(header_of(pair), claims_of(pair), key), key)
@@ -151,14 +151,13 @@ CHANGED_CLAIMS: dict[str, Claims] = {
 
 
 async def test_a_token_that_claims_something_else_is_refused(app: Litestar, client: AsyncClient) -> None:
-    """Even with the right header and signature."""
+    """It is refused even with the right header and signature."""
     pair = await new_user(app)
     for name, changed in CHANGED_CLAIMS.items():
         await check_refused(client, forge(header_of(pair), claims_of(pair) | changed), name)
 
 
 async def test_a_token_that_lacks_a_claim_is_refused(app: Litestar, client: AsyncClient) -> None:
-    """Each of them is required."""
     pair = await new_user(app)
     claims = claims_of(pair)
     for name in claims:
@@ -167,15 +166,17 @@ async def test_a_token_that_lacks_a_claim_is_refused(app: Litestar, client: Asyn
 
 
 async def test_an_access_token_is_no_refresh_token(app: Litestar, client: AsyncClient) -> None:
-    """And the attempt ends no session."""
+    """The attempt ends no session."""
     pair = await new_user(app)
     assert (await refresh(client, pair["access_token"])).json()["error"] == "invalid_grant"
     assert await status_of(client, pair) == 200
 
 
 @pytest.mark.parametrize("kind", [RESET, VERIFICATION])
-async def test_a_mailed_token_is_neither(app: Litestar, client: AsyncClient, kind: str, tokens: Tokens) -> None:
-    """Not even one that names a session."""
+async def test_a_mailed_token_is_no_access_or_refresh_token(
+    app: Litestar, client: AsyncClient, kind: str, tokens: Tokens
+) -> None:
+    """It is refused even when it names a session."""
     await new_user(app)
     (row,) = await fetch(app, select(LoginSession.id, LoginSession.user_id))
     token = tokens.issue(kind, row.user_id, timedelta(days=1), sid=row.id)
@@ -187,7 +188,7 @@ async def test_a_mailed_token_is_neither(app: Litestar, client: AsyncClient, kin
 async def test_no_other_token_passes_for_a_mailed_one(
     app: Litestar, client: AsyncClient, path: str, tokens: Tokens
 ) -> None:
-    """Neither those of a login nor the other mail's."""
+    """Those of a login and those of the other mail are all refused."""
     pair = await new_user(app)
     (row,) = await fetch(app, select(LoginSession.user_id))
     other = VERIFICATION if path.startswith("/password") else RESET
@@ -200,7 +201,7 @@ async def test_no_other_token_passes_for_a_mailed_one(
 
 
 async def test_a_token_does_not_outlive_its_user(app: Litestar, client: AsyncClient) -> None:
-    """Whoever registers the name next is somebody else."""
+    """The next user of the name is somebody else."""
     pair = await new_user(app)
     answer = await client.delete("/users/me", headers={"Authorization": f"Bearer {pair['access_token']}"})
     assert answer.status_code == 204

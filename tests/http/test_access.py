@@ -1,4 +1,4 @@
-"""Who may call a route: its options say it, the guard checks it, and the document and the table of routes repeat it."""
+"""Rights on routes: a route's options say who may call it; the guard, the document and the table of routes follow."""
 
 import re
 from collections import Counter
@@ -32,7 +32,7 @@ REFUSALS: dict[str, dict[str, int | None]] = {
 
 
 class Callers:
-    """Clients, one of each kind, and the id of the one who is called `self`."""
+    """One client of each kind, and the id of the user who is called `self`."""
 
     def __init__(self, clients: dict[str, AsyncClient], user_id: int) -> None:
         self.clients = clients
@@ -47,7 +47,7 @@ class Callers:
         return cls({"nobody": people.client, **clients}, user_id)
 
     def path(self, template: str) -> str:
-        """Return a route's path, about the one who is called `self`."""
+        """Return a route's path, with the id of the user who is called `self`."""
         return re.sub(r"\{.*?\}", "1", template.replace("{user_id}", str(self.user_id)))
 
 
@@ -68,7 +68,7 @@ async def operations(client: AsyncClient) -> dict[tuple[str, str], dict[str, Any
 
 @on_sqlite
 async def test_every_route_refuses_whom_its_right_leaves_out(app: Litestar, callers: Callers) -> None:
-    """Whoever is let in gets no further than a query parameter that no route knows."""
+    """A caller who is let in gets no further than a query parameter that no route knows."""
     table = routes(app)
     assert Counter(access for *_, access in table).keys() == REFUSALS.keys()
     for method, template, access in table:
@@ -95,7 +95,7 @@ async def test_the_document_says_whom_a_route_refuses(app: Litestar, client: Asy
 
 @on_sqlite
 async def test_superusers_alone_have_the_accounts_of_others(app: Litestar, client: AsyncClient) -> None:
-    """Whoever adds a route of theirs, or loses an option, has to say so here."""
+    """A route that is added for superusers, or loses its option, has to be changed here too."""
     assert client.base_url.host == "test"  # The application runs, and has its routes.
     assert {(method, path): access for method, path, access in routes(app) if access.startswith("superuser")} == {
         ("GET", "/users"): "superuser",
@@ -119,16 +119,14 @@ async def test_superusers_alone_have_the_accounts_of_others(app: Litestar, clien
     ],
 )
 async def test_who_has_no_right_learns_nothing_else(
-    people: People, method: str, path: str, sent: dict[str, Any]
+    alice: AsyncClient, method: str, path: str, sent: dict[str, Any]
 ) -> None:
     """The answer tells neither whether anything is there nor what is wrong with the request."""
-    alice = await people.sign_in("alice")
     assert_problem(await alice.request(method, path, **sent), 403, ONLY)
 
 
-async def test_ones_own_id_is_written_in_one_way(people: People) -> None:
-    """Other spellings of it lead nowhere."""
-    alice = await people.sign_in("alice")
+async def test_ones_own_id_is_written_in_one_way(alice: AsyncClient) -> None:
+    """Other spellings of the id are not found."""
     assert (await alice.get("/users/1")).status_code == 200
     for spelling in ("01", "+1", "%201", "%D9%A1"):
         assert_problem(await alice.get(f"/users/{spelling}"), 404, "There is nothing at this path")
@@ -138,28 +136,28 @@ async def test_ones_own_id_is_written_in_one_way(people: People) -> None:
 
 
 class Sample(Controller):
-    """A route for each right."""
+    """A controller with a route for each right."""
 
     path = "/samples"
 
     @get("/public", opt=PUBLIC, summary="For everybody")
     async def everybody(self) -> str:
-        """Anybody gets an answer."""
+        """Answer anybody."""
         return "welcome"
 
     @get("/signed-in", summary="For people")
     async def somebody(self) -> str:
-        """Whoever is signed in gets an answer."""
+        """Answer whoever is signed in."""
         return "welcome"
 
     @get("/superuser", opt=SUPERUSER, summary="For superusers")
     async def superuser(self) -> str:
-        """Superusers get an answer."""
+        """Answer superusers."""
         return "welcome"
 
     @get("/{user_id:int}", opt=SUPERUSER_OR_SELF, summary="For superusers and oneself")
     async def oneself(self, user_id: FromPath[int]) -> str:
-        """Superusers get an answer, and whoever has that id."""
+        """Answer superusers, and the user who has that id."""
         return f"welcome, {user_id}"
 
 
@@ -179,7 +177,7 @@ def sample(_parts: Parts) -> Feature:
 async def test_a_feature_says_who_may_call_its_routes_and_does_no_more(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The guard, the document and the table of routes follow."""
+    """The guard, the document and the table of routes follow from the route's options."""
     app = create_app(settings, [*FEATURES, sample])
     async with connect_to(app) as client:
         callers = await Callers.of(People(app, client))

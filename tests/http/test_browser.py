@@ -1,4 +1,4 @@
-"""The two pages in a real browser: they work, ask no other server for anything, and keep their policy."""
+"""The two pages of the document in a browser: they work, ask no other server for anything, and keep their policy."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def wait_for(process: subprocess.Popen[bytes], address: str) -> None:
 
 
 class Watch:
-    """What a page asks for and complains of."""
+    """A record of what a page asks for and complains of."""
 
     def __init__(self, page: Page) -> None:
         self.addresses: list[str] = []
@@ -90,7 +90,7 @@ class Watch:
             self.complaints.append(message.text)
 
     def assert_at_home(self, service: str) -> None:
-        """Nothing was asked of another server, and nothing went wrong."""
+        """Check that nothing was asked of another server, and that nothing went wrong."""
         assert self.addresses
         home = (f"{service}/", "data:", "blob:")
         assert [address for address in self.addresses if not address.startswith(home)] == []

@@ -18,7 +18,7 @@ async def show(request: Request[object, object, State]) -> dict[str, str]:
 
 
 async def seen(peer: str | None, *forwarded: str, trusted: tuple[str, ...] = PROXIES) -> dict[str, str]:
-    """What a service behind trusted proxies takes for the client."""
+    """Return the address that a service behind trusted proxies takes for the client's."""
     app = Litestar([show], state=State({"trusted_proxies": [ip_network(network) for network in trusted]}))
     transport = ASGITransport(app, client=(peer, 1234) if peer else None)  # type: ignore[arg-type] # None: a Unix socket has no address
     async with AsyncClient(transport=transport, base_url="http://test") as client:

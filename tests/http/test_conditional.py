@@ -1,4 +1,4 @@
-"""Conditional requests, as items answer them: of several writers with one tag, one wins."""
+"""Conditional requests to items: of several writers with one tag, one wins."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ async def alice(people: People) -> AsyncClient:
 
 
 async def test_every_answer_with_an_item_has_its_tag(alice: AsyncClient) -> None:
-    """A change gives it a new one."""
+    """A change gives the item a new tag."""
     created = await create_item(alice)
     item = created.headers["Location"]
     assert created.headers["ETag"] == (await alice.get(item)).headers["ETag"]
@@ -50,7 +50,7 @@ async def test_a_change_goes_through_with_the_current_tag(alice: AsyncClient, ta
 @pytest.mark.parametrize("tags", ['"2"', 'W/"1"', '"01"', "1", "", '"1', '"0"', f'"{10**30}"'])
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 async def test_a_stale_tag_is_412(alice: AsyncClient, method: str, tags: str) -> None:
-    """So is a weak one, which never matches here (RFC 9110, section 13.1.1), and what is no tag."""
+    """A weak tag, which never matches here (RFC 9110, section 13.1.1), and text that is no tag are refused alike."""
     body = {"title": "Parasol"} if method == "PATCH" else None
     answer = await alice.request(method, "/items/1", json=body, headers={"If-Match": tags})
     assert_problem(answer, 412, CHANGED)
@@ -58,7 +58,7 @@ async def test_a_stale_tag_is_412(alice: AsyncClient, method: str, tags: str) ->
 
 
 async def test_others_are_told_nothing_by_a_tag(alice: AsyncClient, people: People) -> None:
-    """Rights come first: 403 and 404 whatever the tag."""
+    """Rights are checked first, so the answer is 403 or 404 whatever the tag."""
     mallory = await people.sign_in("mallory")
     for tag in ('"1"', '"2"', "*"):
         headers = {"If-Match": tag}
@@ -83,7 +83,7 @@ async def test_one_of_the_writers_with_one_tag_wins(alice: AsyncClient) -> None:
 
 
 async def test_a_deletion_and_changes_with_one_tag_have_one_winner(alice: AsyncClient) -> None:
-    """Who comes after a deletion finds nothing, or learns that it has changed."""
+    """A request that comes after the deletion finds nothing, or learns that the item has changed."""
     tag = {"If-Match": '"1"'}
     changes = [alice.patch("/items/1", json={"title": "Parasol"}, headers=tag) for _ in range(WRITERS)]
     answers = await asyncio.gather(alice.delete("/items/1", headers=tag), *changes)
@@ -92,7 +92,7 @@ async def test_a_deletion_and_changes_with_one_tag_have_one_winner(alice: AsyncC
 
 
 async def test_without_a_tag_every_writer_gets_through(alice: AsyncClient) -> None:
-    """One after the other: each change counts, and the last one stays."""
+    """The writers come one after the other: each change counts, and the last one stays."""
     answers = await asyncio.gather(
         *(alice.patch("/items/1", json={"title": f"Writer {number}"}) for number in range(WRITERS))
     )
@@ -109,7 +109,7 @@ async def test_one_of_several_deletions_finds_the_item(alice: AsyncClient) -> No
 async def test_a_writer_that_commits_after_the_tag_was_compared_wins(
     database: Database, alice: AsyncClient, method: str
 ) -> None:
-    """The database compares the version once more, when it writes."""
+    """The database compares the version once more when it writes."""
     body = {"title": "Too late"} if method == "PATCH" else None
     async with database.transaction() as transaction:
         await transaction.execute(text("UPDATE items SET version = 2, title = 'First' WHERE id = 1"))

@@ -1,4 +1,4 @@
-"""The pages of the document are complete and closed."""
+"""The pages of the OpenAPI document: complete, and closed to other servers."""
 
 import re
 
@@ -13,7 +13,7 @@ PAGES = ["/docs", "/docs/scalar"]
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough here."""
+    """One kind of database, which is enough here."""
     return sqlite_url
 
 

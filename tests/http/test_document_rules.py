@@ -34,7 +34,7 @@ def written(app: Litestar) -> str:
 
 @pytest.fixture(scope="module")
 def repaired() -> str:
-    """Return the whole document."""
+    """The whole document, with its repairs."""
     return written(make_app())
 
 
@@ -42,7 +42,7 @@ def repaired() -> str:
 def test_the_document_is_another_without_the_repair(
     repaired: str, repair: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When it isn't, the library has been mended, and the repair can go."""
+    """If it is the same, the library has been mended, and the repair can go."""
     for name, repairs in (("OPERATION_REPAIRS", OPERATION_REPAIRS), ("DOCUMENT_REPAIRS", DOCUMENT_REPAIRS)):
         monkeypatch.setattr(document, name, [other for other in repairs if other is not repair])
 

@@ -1,4 +1,4 @@
-"""What every answer has: request ids, security headers, HEAD, caching."""
+"""The parts that every answer has, whatever its route: request ids, security headers, HEAD, caching."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -29,7 +29,7 @@ SECURITY_HEADERS = {
 @on_sqlite
 @pytest.mark.parametrize("request_id", ["a", "0f8fad5b-d9cb-469f-a165-70867728950e", "A.b_c~d-9", "x" * 128])
 async def test_a_sane_request_id_is_echoed(client: AsyncClient, request_id: str) -> None:
-    """So that a client's own logs and the service's go together."""
+    """The lines of a client's own log and of the service's can be matched by it."""
     answer = await client.get("/users/me", headers={"X-Request-ID": request_id})
     assert answer.headers["X-Request-ID"] == answer.json()["instance"] == request_id
 
@@ -37,14 +37,13 @@ async def test_a_sane_request_id_is_echoed(client: AsyncClient, request_id: str)
 @on_sqlite
 @pytest.mark.parametrize("request_id", ["", " ", "a b", "x" * 129, "\u00e9", '"', "<script>", "a,b", "\x1b[31m"])
 async def test_a_strange_request_id_is_replaced(client: AsyncClient, request_id: str) -> None:
-    """It would go into logs and answers."""
+    """The id goes into logs and answers, so it may hold nothing strange."""
     answer = await client.get("/users/me", headers=[(b"X-Request-ID", request_id.encode("latin-1"))])
     assert len(answer.headers["X-Request-ID"]) == 32
     assert answer.headers["X-Request-ID"] == answer.json()["instance"]
 
 
-async def test_every_request_has_an_id_of_its_own(client: AsyncClient) -> None:
-    """Where the client sends none."""
+async def test_a_request_without_an_id_gets_one_of_its_own(client: AsyncClient) -> None:
     ids = {(await client.get("/health/live")).headers["X-Request-ID"] for _ in range(3)}
     assert len(ids) == 3
 
@@ -68,7 +67,7 @@ async def test_every_request_has_an_id_of_its_own(client: AsyncClient) -> None:
     ],
 )
 async def test_every_answer_has_security_headers(client: AsyncClient, method: str, path: str, status: int) -> None:
-    """Errors of the routing, too."""
+    """Errors that the routing finds have them, too."""
     answer = await client.request(method, path)
     assert answer.status_code == status
     for name, value in SECURITY_HEADERS.items():
@@ -92,9 +91,8 @@ async def test_https_alone_is_asked_for_where_the_service_is_on_https(
 # Caching --------------------------------------------------------------------------------------------------------------
 
 
-async def test_guarded_answers_are_private_and_checked_before_they_are_used_again(people: People) -> None:
-    """Whatever their status."""
-    alice = await people.sign_in("alice")
+async def test_guarded_answers_are_private_and_checked_before_they_are_used_again(alice: AsyncClient) -> None:
+    """The headers are the same for every status."""
     created = await create_item(alice)
     answers = [
         created,
@@ -110,17 +108,14 @@ async def test_guarded_answers_are_private_and_checked_before_they_are_used_agai
 
 
 async def test_what_carries_a_token_is_never_stored(client: AsyncClient) -> None:
-    """Nor is the answer to a failed login."""
+    """The answer to a failed login isn't stored either."""
     await register(client, "alice")
     for answer in (await log_in(client, "alice"), await log_in(client, "alice", password="wrong")):
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-# Methods --------------------------------------------------------------------------------------------------------------
-
-
 async def test_no_answer_is_kept_for_somebody_else(people: People) -> None:
-    """The same address, asked for by one after the other, and by one whose data has changed meanwhile."""
+    """Two users ask for the same addresses in turn, and one of them changes their data meanwhile."""
     alice, bob = await people.sign_in("alice"), await people.sign_in("bob")
     await create_item(alice, "Umbrella")
     for path in ("/users/me", "/users/me/sessions", "/items"):
@@ -132,16 +127,16 @@ async def test_no_answer_is_kept_for_somebody_else(people: People) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/scalar", "/health/live", "/nowhere"])
-async def test_no_answer_sets_a_cookie(people: People, path: str) -> None:
-    """Nor does a login: what isn't sent by itself can't be abused by a foreign page."""
-    alice = await people.sign_in("alice")
-    for answer in [await alice.get(path), await alice.get("/users/me"), await log_in(people.client, "alice")]:
+async def test_no_answer_sets_a_cookie(alice: AsyncClient, client: AsyncClient, path: str) -> None:
+    """Browsers send nothing of this service's by themselves, so a foreign page can't abuse it."""
+    for answer in [await alice.get(path), await alice.get("/users/me"), await log_in(client, "alice")]:
         assert "Set-Cookie" not in answer.headers
 
 
-async def test_head_answers_wherever_get_does(app: Litestar, people: People) -> None:
-    """With the same status and headers, and no body."""
-    alice = await people.sign_in("alice")
+# Methods --------------------------------------------------------------------------------------------------------------
+
+
+async def test_head_answers_as_get_does_without_a_body(app: Litestar, alice: AsyncClient) -> None:
     await create_item(alice)
     paths = [route.path_format for route in app.routes if isinstance(route, HTTPRoute) and "GET" in route.methods]
     assert len(paths) > 5
@@ -154,7 +149,6 @@ async def test_head_answers_wherever_get_does(app: Litestar, people: People) -> 
 
 
 async def test_head_of_nothing_is_404_and_head_of_what_has_no_get_is_405(client: AsyncClient) -> None:
-    """As GET is."""
     assert (await client.head("/nowhere")).status_code == 404
     answer = await client.head("/token")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "OPTIONS, POST")
@@ -176,7 +170,7 @@ async def test_head_of_nothing_is_404_and_head_of_what_has_no_get_is_405(client:
 async def test_a_method_that_a_path_does_not_have_is_405(
     client: AsyncClient, method: str, path: str, allow: str
 ) -> None:
-    """`Allow` names those that it has."""
+    """`Allow` names the methods that the path has."""
     answer = await client.request(method, path)
     assert_problem(answer, 405, "The resource does not support this method")
     assert set(allow.split(", ")) <= set(answer.headers["Allow"].split(", "))
@@ -184,15 +178,13 @@ async def test_a_method_that_a_path_does_not_have_is_405(
 
 
 async def test_options_names_the_methods_of_a_path(client: AsyncClient) -> None:
-    """Nobody needs to be signed in for that."""
+    """The caller needn't be signed in."""
     answer = await client.options("/items")
     assert answer.status_code == 204
     assert answer.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
-async def test_a_path_that_is_nowhere_is_404(people: People) -> None:
-    """Signed in or not, and in any method."""
-    alice = await people.sign_in("alice")
+async def test_a_path_that_is_nowhere_is_404_in_any_method(alice: AsyncClient) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         for path in ("/nowhere", "/", "/items/1/2", "/users/me/x"):
             assert_problem(await alice.request(method, path), 404, "There is nothing at this path")
@@ -203,7 +195,7 @@ async def test_a_path_that_is_nowhere_is_404(people: People) -> None:
 
 @on_sqlite
 async def test_a_body_that_does_not_come_in_time_is_408(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In all, whatever trickles in meanwhile; the connection is closed, since the rest may still come."""
+    """The time counts for the whole body, and the connection is closed, since the rest may still come."""
     monkeypatch.setattr(edge, "BODY_WITHIN_SECONDS", 0.2)
 
     async def trickle() -> AsyncIterator[bytes]:
@@ -227,12 +219,12 @@ PREFLIGHT = {
 
 
 def cors_headers(headers: Iterable[str]) -> list[str]:
-    """The names of the headers that let foreign pages in."""
+    """Return the names of the headers that let foreign pages in."""
     return [name for name in headers if name.startswith("access-control-")]
 
 
 async def test_no_foreign_page_may_call_unless_an_origin_is_named(client: AsyncClient) -> None:
-    """Neither simply nor after a preflight."""
+    """Neither a simple request nor a preflight gets a header that allows it."""
     assert not cors_headers((await client.get("/health/live", headers={"Origin": ORIGIN})).headers)
     assert not cors_headers((await client.options("/items", headers=PREFLIGHT)).headers)
 
@@ -244,7 +236,7 @@ def open_settings(database_url: str) -> Settings:
 
 
 async def test_a_page_of_a_named_origin_may_call(open_settings: Settings) -> None:
-    """And read errors, request ids and page links."""
+    """The page may also read errors, request ids and page links."""
     async with connect_to(create_app(open_settings)) as client:
         preflight = await client.options("/items", headers=PREFLIGHT)
         assert preflight.status_code == 204
@@ -260,7 +252,7 @@ async def test_a_page_of_a_named_origin_may_call(open_settings: Settings) -> Non
 
 
 async def test_a_page_of_another_origin_may_not(open_settings: Settings) -> None:
-    """A name that only begins or ends alike is another origin."""
+    """An origin that begins or ends like the named one is another origin."""
     async with connect_to(create_app(open_settings)) as client:
         for origin in ("https://evil.example", ORIGIN + ".evil.example", "http://app.example.org", "null"):
             answer = await client.get("/health/live", headers={"Origin": origin})
@@ -296,10 +288,9 @@ FORGED = {
 
 
 async def test_no_link_and_no_mail_names_what_a_client_calls_the_service(
-    app: Litestar, people: People, settings: Settings
+    app: Litestar, alice: AsyncClient, settings: Settings
 ) -> None:
-    """A reset link to a host of a stranger's choice would hand them the token."""
-    alice = await people.sign_in("alice")
+    """A reset link to a stranger's host would hand them the token."""
     answers = [await alice.post("/items/", json={"title": "Umbrella"}, headers=FORGED) for _ in range(2)]
     answers.append(await alice.get("/items/?limit=1", headers=FORGED))
     answers.append(await alice.get("/nowhere", headers=FORGED))

@@ -18,7 +18,7 @@ PACKAGE = "generated_client"
 
 @pytest.fixture
 def url(tmp_path: Path, free_tcp_port: int) -> Iterator[str]:
-    """Where the service runs."""
+    """The URL of the service."""
     with service(tmp_path, free_tcp_port):
         yield f"http://127.0.0.1:{free_tcp_port}"
 
@@ -33,7 +33,7 @@ def visitor(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def generate(address: str, folder: Path) -> None:
-    """Make the client's package in a folder; the generator has nothing to say about the document."""
+    """Make the client's package in a folder, and check that the generator has nothing to say about the document."""
     (folder / "openapi.json").write_bytes(httpx.get(address).content)
     # Its hooks only lay the code out, with a program that need not be on the path.
     (folder / "config.json").write_text(json.dumps({"post_hooks": []}))
@@ -44,12 +44,12 @@ def generate(address: str, folder: Path) -> None:
 
 
 def part(name: str) -> ModuleType:
-    """A module of the generated package."""
+    """Return a module of the generated package."""
     return import_module(f"{PACKAGE}.{name}")
 
 
 def test_a_generated_client_drives_the_service(url: str, visitor: Any) -> None:  # noqa: ANN401 - it's made by the test
-    """One test for all, since to make a client takes seconds."""
+    """One test does it all, since making a client takes seconds."""
     models = part("models")
     user = models.UserCreate(username="alice", email="alice@example.org", password=PASSWORD)
     assert isinstance(part("api.users.create_user").sync(client=visitor, body=user), models.UserRead)
@@ -67,7 +67,7 @@ def test_a_generated_client_drives_the_service(url: str, visitor: Any) -> None: 
 
 
 def assert_it_works(client: Any) -> None:  # noqa: ANN401 - the same
-    """An item is created, once for one key, found, read, changed and deleted."""
+    """Check that an item is created, once for one key, found, read, changed and deleted."""
     models, items = part("models"), "api.items"
     create = part(f"{items}.create_item").sync
     body = models.ItemCreate(title="Umbrella", description="Black")
@@ -94,7 +94,7 @@ def assert_it_works(client: Any) -> None:  # noqa: ANN401 - the same
 
 
 def assert_what_fails_is_a_typed_problem(client: Any, visitor: Any) -> None:  # noqa: ANN401 - the same
-    """Each error of an item's operations is an object with its fields."""
+    """Check that each error of an item's operations is an object with its fields."""
     models, items = part("models"), "api.items"
     update, create = part(f"{items}.update_item").sync, part(f"{items}.create_item").sync
     item = create(client=client, body=models.ItemCreate(title="Umbrella"))

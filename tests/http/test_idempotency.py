@@ -1,4 +1,4 @@
-"""Idempotency-Key, as creating an item takes it."""
+"""The header Idempotency-Key, as the creation of items takes it."""
 
 import asyncio
 from collections import Counter
@@ -25,19 +25,13 @@ KEY = "5c0ad4be-0c0f-4a6c-9d5a-1f2f0a2a6a11"
 IN_PROGRESS = "A request with this Idempotency-Key is still in progress"
 
 
-@pytest.fixture
-async def alice(people: People) -> AsyncClient:
-    """Somebody who is signed in."""
-    return await people.sign_in("alice")
-
-
 async def create(client: AsyncClient, body: object = BODY, *, key: str = KEY, path: str = "/items/") -> Response:
-    """The answer to a new item that is sent with a key."""
+    """Create an item with a key and return the answer."""
     return await client.post(path, json=body, headers={"Idempotency-Key": key})
 
 
 async def titles(client: AsyncClient) -> list[str]:
-    """What is there."""
+    """Return the titles of the caller's items."""
     return [item["title"] for item in (await client.get("/items/")).json()]
 
 
@@ -48,13 +42,13 @@ async def age_answers(database: Database, age: timedelta) -> None:
 
 
 async def count_answers(database: Database) -> int:
-    """How many answers are stored."""
+    """Return how many answers are stored."""
     rows = await database.fetch(select(func.count()).select_from(StoredAnswer), {})
     return rows[0][0]
 
 
 async def test_a_repeat_is_answered_as_at_first(alice: AsyncClient) -> None:
-    """With status, body, address and tag, even when the item has changed or gone since; nothing is created."""
+    """Status, body, address and tag are those of the first answer, even when the item has changed or gone since."""
     first = await create(alice)
     assert first.status_code == 201
     await alice.patch(first.headers["Location"], json={"title": "Parasol"})
@@ -71,7 +65,7 @@ async def test_a_repeat_is_answered_as_at_first(alice: AsyncClient) -> None:
     "body", ['{"description":"Black","title":"Umbrella"}', ' {"title" : "Umbrell\\u0061", "description": "Black"}']
 )
 async def test_the_same_body_may_be_written_differently(alice: AsyncClient, body: str) -> None:
-    """It says the same; so does the path with and without its slash."""
+    """The path may be written with or without its slash, too."""
     first = await create(alice)
     headers = {"Idempotency-Key": KEY, "Content-Type": "application/json"}
     assert (await alice.post("/items", content=body, headers=headers)).content == first.content
@@ -79,16 +73,15 @@ async def test_the_same_body_may_be_written_differently(alice: AsyncClient, body
 
 @pytest.mark.parametrize("body", [{"title": "Umbrella"}, {"title": "umbrella", "description": "Black"}])
 async def test_another_body_with_the_key_is_422(alice: AsyncClient, body: dict[str, str]) -> None:
-    """And the first answer still stands."""
+    """The first answer still stands."""
     first = await create(alice)
     assert pointers(await create(alice, body)) == ["/Idempotency-Key"]
     assert (await create(alice)).content == first.content
     assert await titles(alice) == ["Umbrella"]
 
 
-async def test_a_key_is_its_users_own(people: People, alice: AsyncClient) -> None:
-    """Another user's request with it is another request."""
-    bob = await people.sign_in("bob")
+async def test_a_key_is_its_users_own(bob: AsyncClient, alice: AsyncClient) -> None:
+    """Another user's request with the key is another request."""
     answers = [await create(alice), await create(bob)]
     assert [answer.json()["owner_id"] for answer in answers] == [1, 2]
 
@@ -103,13 +96,13 @@ async def test_other_keys_and_none_create_anew(alice: AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-async def test_a_key_that_is_none_is_422(alice: AsyncClient, key: str) -> None:
-    """And nothing is created."""
+async def test_a_key_that_is_empty_or_too_long_is_422(alice: AsyncClient, key: str) -> None:
+    """Nothing is created."""
     assert pointers(await create(alice, key=key)) == ["/Idempotency-Key"]
     assert await titles(alice) == []
 
 
-async def test_of_those_sent_at_once_one_creates(alice: AsyncClient) -> None:
+async def test_of_repeats_sent_at_once_one_creates(alice: AsyncClient) -> None:
     """The others wait for its answer."""
     answers = await asyncio.gather(*(create(alice) for _ in range(8)))
     assert Counter(answer.status_code for answer in answers) == {201: 8}
@@ -124,7 +117,7 @@ async def test_of_different_bodies_sent_at_once_one_creates(alice: AsyncClient) 
 
 
 async def test_an_error_is_not_kept(alice: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither one before the work nor one in it: the key is free."""
+    """The key is free again after an error, be it one before the work or one in it."""
     assert (await create(alice, {"title": ""})).status_code == 422
 
     async def refuse(*_: object) -> None:
@@ -152,7 +145,7 @@ async def test_the_answer_and_the_item_commit_together(
 
 
 async def test_a_key_counts_for_a_day(alice: AsyncClient, database: Database) -> None:
-    """Then it is as if it had never been sent, also before the answers are purged."""
+    """A key that is older is as if it had never been sent, even before the answers are purged."""
     first = await create(alice)
     await age_answers(database, timedelta(hours=23, minutes=59))
     assert (await create(alice)).content == first.content
@@ -163,8 +156,7 @@ async def test_a_key_counts_for_a_day(alice: AsyncClient, database: Database) ->
     assert await titles(alice) == ["Parasol", "Umbrella"]
 
 
-async def test_old_answers_are_purged(alice: AsyncClient, database: Database) -> None:
-    """And no others."""
+async def test_only_old_answers_are_purged(alice: AsyncClient, database: Database) -> None:
     await create(alice)
     await age_answers(database, timedelta(hours=25))
     await create(alice, key="another")
@@ -175,7 +167,7 @@ async def test_old_answers_are_purged(alice: AsyncClient, database: Database) ->
 
 
 async def test_a_request_without_a_key_costs_nothing_more(alice: AsyncClient, statements: Statements) -> None:
-    """With one, there are two statements more; a repeat takes two."""
+    """A request with a key takes two statements more, and a repeat takes two."""
     for headers, expected in (
         ({}, ["SELECT", "INSERT"]),
         ({"Idempotency-Key": KEY}, ["SELECT", "INSERT", "INSERT", "UPDATE"]),
@@ -189,7 +181,7 @@ async def test_a_request_without_a_key_costs_nothing_more(alice: AsyncClient, st
 
 @on_postgresql
 async def test_a_repeat_that_waits_too_long_is_409(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one is still at work."""
+    """The first request is still at work."""
     monkeypatch.setitem(POSTGRESQL_SETTINGS, "lock_timeout", "200")
     app = create_app(settings)
     at_work, finish = asyncio.Event(), asyncio.Event()
@@ -211,7 +203,7 @@ async def test_a_repeat_that_waits_too_long_is_409(settings: Settings, monkeypat
 
 
 async def test_two_processes_share_the_keys(settings: Settings, alice: AsyncClient) -> None:
-    """A repeat may reach another worker."""
+    """A repeat may reach another worker than the first request."""
     async with connect_to(other := create_app(settings)):
         there = client_of(other, Authorization=alice.headers["Authorization"])
         answers = await asyncio.gather(*(create(client) for client in (alice, there) * 4))

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the application does."""
+"""The OpenAPI document describes the application as it is."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ OAUTH_PATHS = {"/token", "/revoke"}
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough here."""
+    """One kind of database, which is enough here."""
     return sqlite_url
 
 
@@ -35,14 +35,14 @@ async def document(client: AsyncClient) -> Document:
 
 
 def operations(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each operation with its method and path."""
+    """Yield each operation with its method and path."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield method.upper(), path, operation
 
 
 def resolve(document: Document, node: dict[str, Any]) -> dict[str, Any]:
-    """What a node refers to, or the node itself."""
+    """Return the object that a node refers to, or the node itself."""
     if "$ref" not in node:
         return node
     kind, name = node["$ref"].removeprefix("#/components/").split("/")
@@ -51,7 +51,7 @@ def resolve(document: Document, node: dict[str, Any]) -> dict[str, Any]:
 
 
 def nodes(node: object) -> Iterator[dict[str, Any]]:
-    """Every object in the document, at any depth."""
+    """Yield every object in the document, at any depth."""
     if isinstance(node, dict):
         yield node
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else []:
@@ -59,7 +59,7 @@ def nodes(node: object) -> Iterator[dict[str, Any]]:
 
 
 def example_path(path: str) -> str:
-    """A path with an id in each of its places."""
+    """Return a path with an id in each of its places."""
     return re.sub(r"\{\w+\}", "1", path)
 
 
@@ -114,7 +114,7 @@ async def test_schemas_say_what_msgspec_checks(document: Document) -> None:
 
 
 async def test_every_field_and_parameter_has_an_example(document: Document) -> None:
-    """But those of errors, whose answers have whole ones, of enumerations, and cursors, which nobody makes up."""
+    """Errors, whose answers have whole examples, enumerations and cursors, which nobody makes up, have none."""
     lacking = []
     for name, schema in document["components"]["schemas"].items():
         fields = schema["properties"].items() if name not in {"Problem", "OAuthProblem", "InvalidField"} else ()
@@ -127,7 +127,7 @@ async def test_every_field_and_parameter_has_an_example(document: Document) -> N
 
 
 def has_example(schema: dict[str, Any]) -> bool:
-    """Whether a schema, or an alternative of it, has an example, or is one of a few values."""
+    """Return whether a schema, or an alternative of it, has an example, or is one of a few values."""
     return bool(schema.keys() & {"examples", "enum"}) or any(map(has_example, schema.get("anyOf", [])))
 
 

@@ -1,4 +1,4 @@
-"""What a request must be: strict JSON, known query parameters, canonical ids."""
+"""The form that a request must have: strict JSON, known query parameters, canonical ids."""
 
 from collections.abc import AsyncIterator
 
@@ -8,7 +8,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from app.http.requests import check_request
-from tests.factories import PASSWORD, People, create_item, on_sqlite, register
+from tests.factories import PASSWORD, create_item, on_sqlite, register
 from tests.problems import assert_problem, pointers
 
 REFUSED_BY_NGINX = pytest.mark.in_process("whose requests nginx itself refuses")
@@ -17,7 +17,7 @@ DEEP = 100_000
 
 
 async def send(client: AsyncClient, body: bytes, content_type: str | None = "application/json") -> Response:
-    """The answer to a registration with this body."""
+    """Send a registration with this body and return the answer."""
     headers = {"Content-Type": content_type} if content_type is not None else {}
     return await client.post("/users/", content=body, headers=headers)
 
@@ -70,7 +70,6 @@ async def send(client: AsyncClient, body: bytes, content_type: str | None = "app
     ],
 )
 async def test_a_body_that_is_no_json_is_400(client: AsyncClient, body: bytes) -> None:
-    """Whatever is wrong with it, and wherever."""
     assert_problem(await send(client, body), 400)
 
 
@@ -91,7 +90,7 @@ async def test_a_body_that_is_no_json_is_400(client: AsyncClient, body: bytes) -
     ],
 )
 async def test_a_body_of_another_media_type_is_415(client: AsyncClient, content_type: str | None) -> None:
-    """Also when it would be JSON: what a page can send across origins without asking is never taken."""
+    """A page can send some media types across origins without asking, so JSON in one of them isn't taken."""
     body = b'{"username": "alice", "email": "alice@example.org", "password": "secret"}'
     assert_problem(await send(client, body, content_type), 415, "The body must be application/json in UTF-8")
 
@@ -101,14 +100,14 @@ async def test_a_body_of_another_media_type_is_415(client: AsyncClient, content_
     "content_type", ["application/json; charset=utf-8", "Application/JSON", 'application/json;charset="UTF-8"']
 )
 async def test_json_may_say_that_it_is_utf8(client: AsyncClient, content_type: str) -> None:
-    """In any case, with or without a charset."""
+    """The media type may be written in any case, with or without a charset."""
     body = '{"username": "alice", "email": "alice@example.org", "password": "pässword"}'.encode()
     assert (await send(client, body, content_type)).status_code == 201
 
 
 @REFUSED_BY_NGINX
 async def test_a_body_over_one_mebibyte_is_413(client: AsyncClient) -> None:
-    """With and without a length in the headers."""
+    """The limit holds with and without a length in the headers."""
     body = b'{"username": "' + b"a" * 1024 * 1024 + b'"}'
     assert_problem(await send(client, body), 413, "The body is too large")
 
@@ -120,7 +119,7 @@ async def test_a_body_over_one_mebibyte_is_413(client: AsyncClient) -> None:
 
 
 async def test_a_body_just_below_the_limit_is_read(client: AsyncClient) -> None:
-    """And its field is too long."""
+    """The body is read: the answer names its field, which is too long."""
     body = b'{"username": "' + b"a" * (1024 * 1024 - 100) + b'"}'
     assert "/username" in pointers(await send(client, body))
 
@@ -136,7 +135,7 @@ async def test_a_body_that_is_no_object_is_422(client: AsyncClient, body: bytes)
 
 
 async def test_every_wrong_field_is_named_at_once(client: AsyncClient) -> None:
-    """Missing, wrong and unknown ones, each with a JSON pointer and a reason in words of ours."""
+    """Missing, wrong and unknown fields each have a JSON pointer and a reason in the service's own words."""
     answer = await client.post("/users/", json={"username": "", "email": 5, "a/b~c": 1, "is_superuser": True})
     assert_problem(answer, 422, "The request has invalid fields")
     assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
@@ -157,15 +156,13 @@ async def test_a_value_of_another_type_is_422(client: AsyncClient, value: object
     assert pointers(await client.post("/users/", json=body)) == ["/username"]
 
 
-async def test_a_string_with_nul_is_422(people: People) -> None:
-    """PostgreSQL can't store it, so SQLite doesn't either."""
-    alice = await people.sign_in("alice")
+async def test_a_string_with_nul_is_422(alice: AsyncClient) -> None:
+    """PostgreSQL can't store NUL, so SQLite doesn't either."""
     assert pointers(await create_item(alice, "a\0b", "\0")) == ["/description", "/title"]
 
 
-async def test_what_was_refused_left_nothing_behind(people: People) -> None:
-    """Neither of a body that is no JSON, nor of one that doesn't fit."""
-    alice = await people.sign_in("alice")
+async def test_what_was_refused_left_nothing_behind(alice: AsyncClient) -> None:
+    """Neither a body that is no JSON nor one that doesn't fit leaves a row."""
     await alice.post("/items/", json={"title": "ok", "unknown": 1})
     await alice.post("/items/", content=b'{"title": "ok"', headers=JSON)
     assert (await alice.get("/items/")).json() == []
@@ -198,37 +195,34 @@ async def test_what_was_refused_left_nothing_behind(people: People) -> None:
     ],
 )
 async def test_a_query_parameter_that_is_unknown_repeated_or_wrong_is_422(
-    people: People, query: str, pointer: str
+    alice: AsyncClient, query: str, pointer: str
 ) -> None:
-    """And it is named."""
-    alice = await people.sign_in("alice")
+    """The answer names the parameter."""
     assert pointer in pointers(await alice.get(f"/items/?{query}"))
 
 
 @pytest.mark.parametrize("query", ["limit=%FF", "%FF=1", "unknown=%ED%A0%80"])
-async def test_a_query_that_is_no_utf8_is_400(people: People, query: str) -> None:
-    """Before anybody looks at its parameters."""
-    alice = await people.sign_in("alice")
+async def test_a_query_that_is_no_utf8_is_400(alice: AsyncClient, query: str) -> None:
+    """The query is refused before anybody looks at its parameters."""
     assert_problem(await alice.get(f"/items/?{query}"), 400, "The query is not valid UTF-8")
 
 
 @pytest.mark.parametrize("path", ["/users/me", "/users", "/items/1"])
-async def test_where_no_query_parameter_is_known_each_is_422(people: People, path: str) -> None:
-    """On operations that take a body, too."""
-    alice = await people.sign_in("alice")
+async def test_where_no_query_parameter_is_known_each_is_422(alice: AsyncClient, path: str) -> None:
+    """Operations that take a body are no exception."""
     method = "POST" if path == "/users" else "GET"
     assert pointers(await alice.request(method, f"{path}?x=1", json={} if method == "POST" else None)) == ["/x"]
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/openapi.json", "/docs"])
 async def test_docs_and_health_ignore_query_parameters(client: AsyncClient, path: str) -> None:
-    """Load balancers and caches add their own."""
+    """Load balancers and caches add parameters of their own."""
     assert (await client.get(f"{path}?x=1&x=2")).status_code == 200
 
 
 @on_sqlite
 async def test_of_many_unknown_fields_an_answer_tells_a_few(client: AsyncClient) -> None:
-    """Besides all that are wrong or missing: the answer is not larger than the question."""
+    """All wrong and missing fields are told; of the unknown ones, too few for the answer to outgrow the question."""
     body = {f"a{number}": 1 for number in range(1000)}
     found = pointers(await client.post("/users/", json=body))
     assert {"/username", "/email", "/password"} < set(found)
@@ -245,16 +239,13 @@ WITH_NUL = [pytest.param(text, marks=REFUSED_BY_NGINX) for text in ("%00", "1%00
 
 
 @pytest.mark.parametrize("item_id", [*BAD_IDS, *WITH_NUL], ids=lambda item_id: item_id[:20])
-async def test_a_path_id_that_is_no_canonical_integer_of_64_bits_is_404(people: People, item_id: str) -> None:
-    """As if nothing had that id, which is so."""
-    alice = await people.sign_in("alice")
+async def test_a_path_id_that_is_no_canonical_integer_of_64_bits_is_404(alice: AsyncClient, item_id: str) -> None:
     await create_item(alice)
     assert_problem(await alice.get(f"/items/{item_id}"), 404)
 
 
-async def test_the_largest_id_is_looked_up(people: People) -> None:
-    """And nothing has it."""
-    alice = await people.sign_in("alice")
+async def test_the_largest_id_is_looked_up(alice: AsyncClient) -> None:
+    """The answer is that nothing has this id."""
     assert_problem(await alice.get(f"/items/{2**63 - 1}"), 404, "Item not found")
 
 
@@ -262,9 +253,8 @@ async def test_the_largest_id_is_looked_up(people: People) -> None:
 
 
 @pytest.mark.parametrize("path", ["/users/me", "/items", "/items/1", "/health/live", "/openapi.json", "/docs"])
-async def test_a_slash_at_the_end_makes_no_difference(people: People, path: str) -> None:
-    """Nor is there a redirect, which would lose the body of a POST."""
-    alice = await people.sign_in("alice")
+async def test_a_slash_at_the_end_makes_no_difference(alice: AsyncClient, path: str) -> None:
+    """There is no redirect either, which would lose the body of a POST."""
     await create_item(alice)
     plain, slashed = await alice.get(path), await alice.get(path + "/")
     assert plain.status_code == slashed.status_code == 200
@@ -275,12 +265,11 @@ async def test_a_slash_at_the_end_makes_no_difference(people: People, path: str)
 @on_sqlite
 @pytest.mark.parametrize("path", ["//health/live", "/health//live", "/health/live//", "//docs", "//openapi.json"])
 async def test_two_slashes_are_another_path(client: AsyncClient, path: str) -> None:
-    """One that a proxy lets through, which bars the right one."""
+    """A proxy that bars a path may let the same path with two slashes through."""
     assert_problem(await client.get(f"http://test{path}"), 404, "There is nothing at this path")
 
 
 async def test_registering_works_with_and_without_a_slash(client: AsyncClient) -> None:
-    """POST, too."""
     body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
     assert (await client.post("/users", json=body)).status_code == 201
     assert (await register(client, "bob")).status_code == 201
@@ -296,7 +285,7 @@ async def test_a_strange_host_header_changes_nothing(client: AsyncClient, host: 
 
 @on_sqlite
 async def test_no_route_has_another_hook_in_place_of_the_checks(app: Litestar, client: AsyncClient) -> None:
-    """The framework runs one hook before a handler: a closer one would silently replace them."""
+    """The framework runs one hook before a handler: a closer one would silently replace the checks."""
     assert client.base_url.host == "test"  # The application runs, and has its routes.
     handlers = [handler for route in app.routes if isinstance(route, HTTPRoute) for handler in route.route_handlers]
     assert len(handlers) > 30

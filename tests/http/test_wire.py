@@ -1,4 +1,4 @@
-"""What comes over the wire, byte by byte, to the real program."""
+"""The real program's answers, byte by byte."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -18,14 +18,14 @@ SMUGGLED = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory, free_tcp_port_factory: Callable[[], int]) -> Iterator[int]:
-    """Where the service listens, as in production."""
+    """The port of the service, which runs as in production."""
     folder, number = tmp_path_factory.mktemp("service"), free_tcp_port_factory()
     with service(folder, number, ENVIRONMENT="production", SECRET_KEY=SECRET, DATABASE_URL=f"sqlite:///{folder}/db"):
         yield number
 
 
 def exchange(port: int, data: bytes) -> bytes:
-    """All that comes back until the connection is closed; the test fails when it stays open."""
+    """Send bytes, and return all that comes back until the connection is closed."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(data)
@@ -90,7 +90,7 @@ def test_what_two_readers_may_read_differently_is_refused(port: int, data: bytes
     ids=["CR", "NUL", "NUL in the path", "long path", "long header", "many headers", "TLS", "noise"],
 )
 def test_what_is_no_request_is_refused(port: int, data: bytes, status: bytes) -> None:
-    """Before the application sees it, and without an echo."""
+    """It is refused before the application sees it, and without an echo."""
     answer = exchange(port, data)
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"cookie" not in answer.lower()
@@ -111,7 +111,7 @@ def test_what_is_no_request_is_refused(port: int, data: bytes, status: bytes) ->
     ],
 )
 def test_a_strange_target_opens_nothing_and_is_not_echoed(port: int, data: bytes, status: bytes) -> None:
-    """Nobody is sent elsewhere; what TRACE came with stays with the service."""
+    """Nobody is sent elsewhere, and TRACE doesn't repeat what it came with."""
     answer = exchange(port, data + HOST + b"Authorization: Basic evil.example\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"evil" not in answer
@@ -119,12 +119,12 @@ def test_a_strange_target_opens_nothing_and_is_not_echoed(port: int, data: bytes
 
 
 def close_after(request: bytes) -> bytes:
-    """The head of a request after which the connection is closed."""
+    """Return the head of a request after which the connection is closed."""
     return request + b"Connection: close\r\n\r\n"
 
 
 def test_what_a_client_says_in_its_headers_is_not_believed_and_not_repeated(port: int) -> None:
-    """Neither its Host nor who forwards for whom; TRACE, which repeats headers, is refused."""
+    """Host and the headers of proxies change no address, and TRACE, which repeats headers, is refused."""
     forged = b"Host: evil.example\r\nX-Forwarded-Host: evil.example\r\nForwarded: host=evil.example\r\n"
     metadata = exchange(port, close_after(b"GET /.well-known/oauth-authorization-server HTTP/1.1\r\n" + forged))
     assert f'"issuer":"http://127.0.0.1:{port}"'.encode() in metadata

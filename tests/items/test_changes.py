@@ -21,7 +21,7 @@ async def alice(people: People) -> AsyncClient:
 
 
 async def test_a_change_answers_with_the_whole_item(alice: AsyncClient) -> None:
-    """And reading it gives the same."""
+    """Reading the item gives the same."""
     before = (await alice.get("/items/1")).json()
     answer = await alice.patch("/items/1", json={"title": "Parasol", "description": "White"})
     assert answer.status_code == 200
@@ -43,14 +43,14 @@ async def test_a_change_answers_with_the_whole_item(alice: AsyncClient) -> None:
 async def test_absent_fields_keep_their_value(
     alice: AsyncClient, body: dict[str, Any], title: str, description: str | None
 ) -> None:
-    """And null clears the description."""
+    """A null clears the description."""
     item = (await alice.patch("/items/1", json=body)).json()
     assert (item["title"], item["description"]) == (title, description)
 
 
 @pytest.mark.parametrize("body", [{}, {"title": "Umbrella"}, {"title": "Umbrella", "description": "Black"}])
 async def test_a_change_that_changes_nothing_keeps_the_tag(alice: AsyncClient, body: dict[str, str]) -> None:
-    """The item is the same version still, last changed when it was."""
+    """The version stays, and so does the time of the last change."""
     before = await alice.get("/items/1")
     answer = await alice.patch("/items/1", json=body)
     assert (answer.status_code, answer.json()) == (200, before.json())
@@ -85,8 +85,10 @@ async def test_a_deleted_item_is_gone(alice: AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-async def test_only_the_owner_may(people: People, alice: AsyncClient, client: AsyncClient, method: str) -> None:
-    """Others get 403, superusers too; who isn't signed in, 401."""
+async def test_only_the_owner_may_change_and_delete(
+    people: People, alice: AsyncClient, client: AsyncClient, method: str
+) -> None:
+    """Others, superusers included, get 403; a caller who isn't signed in gets 401."""
     body = {"title": "Mine"} if method == "PATCH" else None
     for other in (await people.sign_in("bob"), await people.sign_in("root", is_superuser=True)):
         assert_problem(await other.request(method, "/items/1", json=body), 403, NOT_YOURS)
@@ -95,7 +97,7 @@ async def test_only_the_owner_may(people: People, alice: AsyncClient, client: As
 
 
 async def test_what_a_change_and_a_deletion_cost(alice: AsyncClient, statements: Statements) -> None:
-    """The guard's query, the item, the write; a change of nothing saves the write."""
+    """They take the guard's query, the item and the write; a change of nothing saves the write."""
     for request, expected in (
         (alice.patch("/items/1", json={"title": "Parasol"}), ["SELECT", "SELECT", "UPDATE"]),
         (alice.patch("/items/1", json={"title": "Parasol"}), ["SELECT", "SELECT"]),

@@ -27,7 +27,7 @@ def items(database: Database) -> ItemService:
 
 @pytest.fixture
 async def alice(app: Litestar) -> User:
-    """An owner."""
+    """A user who owns items."""
     return await add_user(app, "alice")
 
 
@@ -38,22 +38,20 @@ async def transaction(database: Database, alice: User) -> AsyncIterator[Transact
         yield transaction
 
 
-async def test_an_item_belongs_to_who_created_it(items: ItemService, alice: User) -> None:
-    """And is read by them."""
+async def test_an_item_belongs_to_its_creator_who_reads_it(items: ItemService, alice: User) -> None:
     item, version = await items.create(alice.id, ItemCreate("Umbrella", "Black"))
     assert (item.title, item.description, item.owner_id, version) == ("Umbrella", "Black", alice.id, 1)
     assert await items.read(alice.id, item.id) == (item, version)
 
 
 async def test_nobody_else_reads_it(items: ItemService, alice: User) -> None:
-    """It is there, but not theirs."""
+    """Another user gets an error which says that the item isn't theirs."""
     item, _ = await items.create(alice.id, ItemCreate("Umbrella"))
     with pytest.raises(NotYourItem):
         await items.read(alice.id + 1, item.id)
 
 
 async def test_an_item_that_is_not_there_is_not_found(items: ItemService, alice: User) -> None:
-    """By anybody."""
     with pytest.raises(ItemNotFound):
         await items.read(alice.id, 1)
 
@@ -61,7 +59,7 @@ async def test_an_item_that_is_not_there_is_not_found(items: ItemService, alice:
 async def test_an_item_may_be_created_in_a_transaction(
     items: ItemService, alice: User, transaction: Transaction
 ) -> None:
-    """Nobody sees it before the transaction commits; it is gone when that rolls back."""
+    """Nobody sees it before the transaction commits, and it is gone when that rolls back."""
     item, version = await items.create(alice.id, ItemCreate("Umbrella"), transaction)
     assert (item.title, version) == ("Umbrella", 1)
     with pytest.raises(ItemNotFound):
@@ -74,7 +72,7 @@ async def test_an_item_may_be_created_in_a_transaction(
 async def test_nothing_is_loaded_that_no_query_asks_for(
     items: ItemService, alice: User, transaction: Transaction
 ) -> None:
-    """An owner knows their items and an item its owner, but only where a query loads them."""
+    """Items know their owner and owners their items only where a query loads them."""
     await items.create(alice.id, ItemCreate("Umbrella"), transaction)
     item = (await transaction.scalars(select(Item))).one()
     with pytest.raises(InvalidRequestError, match="lazy='raise'"):
@@ -87,7 +85,7 @@ async def test_nothing_is_loaded_that_no_query_asks_for(
 async def test_the_items_of_a_deleted_user_go_with_them(
     items: ItemService, alice: User, transaction: Transaction
 ) -> None:
-    """The database sees to that."""
+    """The database deletes them by its foreign key."""
     await items.create(alice.id, ItemCreate("Umbrella"), transaction)
     await transaction.delete(await transaction.get_one(User, alice.id))
     await transaction.flush()

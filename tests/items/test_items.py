@@ -21,9 +21,8 @@ async def test_an_item_is_its_owners_alone(people: People) -> None:
 # Create ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_creating_an_item_answers_with_it(people: People) -> None:
+async def test_creating_an_item_answers_with_it(alice: AsyncClient) -> None:
     """Its address and its version come with it."""
-    alice = await people.sign_in("alice")
     answer = await create_item(alice, "Umbrella", "Black, folding")
     assert answer.status_code == 201
     assert answer.headers["Location"] == "/items/1"
@@ -36,25 +35,22 @@ async def test_creating_an_item_answers_with_it(people: People) -> None:
     assert body == {"id": 1, "title": "Umbrella", "description": "Black, folding", "owner_id": 1}
 
 
-async def test_an_item_answers_at_its_location(people: People) -> None:
-    """With what its creation answered."""
-    alice = await people.sign_in("alice")
+async def test_an_item_answers_at_its_location(alice: AsyncClient) -> None:
+    """The answer is the one that its creation gave."""
     created = await create_item(alice)
     read = await alice.get(created.headers["Location"])
     assert (read.status_code, read.json(), read.headers["ETag"]) == (200, created.json(), created.headers["ETag"])
 
 
 @pytest.mark.parametrize("body", [{"title": "Umbrella"}, {"title": "Umbrella", "description": None}])
-async def test_an_item_needs_no_description(people: People, body: dict[str, str | None]) -> None:
-    """It is null then."""
-    alice = await people.sign_in("alice")
+async def test_an_item_needs_no_description(alice: AsyncClient, body: dict[str, str | None]) -> None:
+    """The description is null then."""
     assert (await alice.post("/items/", json=body)).json()["description"] is None
 
 
 @pytest.mark.parametrize("title", ["x", "x" * 200, "\u2602\U0001f302", " ", "<b>&amp;", "' OR 1=1 --", "a\nb"])
-async def test_text_comes_back_as_it_was_sent(people: People, title: str) -> None:
-    """The longest, other scripts, what means something elsewhere."""
-    alice = await people.sign_in("alice")
+async def test_text_comes_back_as_it_was_sent(alice: AsyncClient, title: str) -> None:
+    """The texts are of the greatest length, in other scripts, or mean something elsewhere."""
     answer = await create_item(alice, title, title * 50)
     assert (answer.json()["title"], answer.json()["description"]) == (title, title * 50)
     assert (await alice.get("/items/1")).json() == answer.json()
@@ -74,29 +70,26 @@ async def test_text_comes_back_as_it_was_sent(people: People, title: str) -> Non
         ({"titel": "x"}, ["/titel", "/title"]),
     ],
 )
-async def test_a_wrong_field_is_refused(people: People, body: dict[str, object], refused: list[str]) -> None:
-    """And nothing is created."""
-    alice = await people.sign_in("alice")
+async def test_a_wrong_field_is_refused(alice: AsyncClient, body: dict[str, object], refused: list[str]) -> None:
+    """Nothing is created."""
     assert pointers(await alice.post("/items/", json=body)) == refused
     assert (await alice.get("/items/")).json() == []
 
 
 async def test_nobody_creates_an_item_without_signing_in(client: AsyncClient) -> None:
-    """Whatever the body is."""
+    """The answer is 401 whatever the body is."""
     assert_problem(await create_item(client), 401, "Not authenticated")
 
 
-async def test_creating_an_item_is_one_insert_that_commits_itself(people: People, statements: Statements) -> None:
-    """After the one statement of the guard; no other needs to commit with it."""
-    alice = await people.sign_in("alice")
+async def test_creating_an_item_is_one_insert_that_commits_itself(alice: AsyncClient, statements: Statements) -> None:
+    """It comes after the guard's statement, and nothing else has to commit with it."""
     statements.clear()
     await create_item(alice)
     assert [statement.split()[0] for statement in statements] == ["SELECT", "INSERT"]
 
 
-async def test_items_created_at_once_are_all_there(people: People) -> None:
-    """Each with an id of its own."""
-    alice = await people.sign_in("alice")
+async def test_items_created_at_once_are_all_there(alice: AsyncClient) -> None:
+    """Each has an id of its own."""
     answers = await asyncio.gather(*(create_item(alice, str(number)) for number in range(12)))
     assert {answer.status_code for answer in answers} == {201}
     assert {item["title"] for item in (await alice.get("/items/")).json()} == {str(number) for number in range(12)}
@@ -105,15 +98,14 @@ async def test_items_created_at_once_are_all_there(people: People) -> None:
 # List -----------------------------------------------------------------------------------------------------------------
 
 
-async def test_who_has_no_items_gets_an_empty_array(people: People) -> None:
-    """Not an error, and not an object round it."""
-    alice = await people.sign_in("alice")
+async def test_who_has_no_items_gets_an_empty_array(alice: AsyncClient) -> None:
+    """The answer is not an error, and no object round the array."""
     answer = await alice.get("/items/")
     assert (answer.status_code, answer.json()) == (200, [])
 
 
 async def test_a_list_has_the_callers_items_newest_first(people: People) -> None:
-    """And nobody else's."""
+    """The items of other users aren't there."""
     alice, bob = await people.sign_in("alice"), await people.sign_in("bob")
     for client, title in [(alice, "first"), (bob, "other"), (alice, "second")]:
         await create_item(client, title)
@@ -121,9 +113,8 @@ async def test_a_list_has_the_callers_items_newest_first(people: People) -> None
     assert [item["title"] for item in (await bob.get("/items/")).json()] == ["other"]
 
 
-async def test_a_list_holds_fifty_items_or_as_many_as_asked_for(people: People) -> None:
-    """Up to a hundred."""
-    alice = await people.sign_in("alice")
+async def test_a_list_holds_fifty_items_or_as_many_as_asked_for(alice: AsyncClient) -> None:
+    """The caller may ask for up to a hundred."""
     for number in range(52):
         await create_item(alice, str(number))
     assert len((await alice.get("/items/")).json()) == 50
@@ -131,9 +122,10 @@ async def test_a_list_holds_fifty_items_or_as_many_as_asked_for(people: People) 
     assert len((await alice.get("/items/?limit=100")).json()) == 52
 
 
-async def test_listing_items_is_one_statement_however_many_there_are(people: People, statements: Statements) -> None:
-    """After the one of the guard, and without a transaction."""
-    alice = await people.sign_in("alice")
+async def test_listing_items_is_one_statement_however_many_there_are(
+    alice: AsyncClient, statements: Statements
+) -> None:
+    """It comes after the guard's statement, and without a transaction."""
     for number in range(5):
         await create_item(alice, str(number))
     statements.clear()
@@ -144,15 +136,12 @@ async def test_listing_items_is_one_statement_however_many_there_are(people: Peo
 # Read -----------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_item_that_is_not_there_is_404(people: People) -> None:
-    """For whoever asks."""
-    alice = await people.sign_in("alice")
+async def test_an_item_that_is_not_there_is_404(alice: AsyncClient) -> None:
     assert_problem(await alice.get("/items/1"), 404, "Item not found")
 
 
-async def test_the_item_of_another_is_403(people: People) -> None:
-    """Even for a superuser."""
-    alice = await people.sign_in("alice")
+async def test_the_item_of_another_is_403(people: People, alice: AsyncClient) -> None:
+    """A superuser is refused, too."""
     bob = await people.sign_in("bob", is_superuser=True)
     await create_item(alice)
     assert_problem(await bob.get("/items/1"), 403, NOT_YOURS)
@@ -160,25 +149,22 @@ async def test_the_item_of_another_is_403(people: People) -> None:
 
 
 @pytest.mark.parametrize("tag", ['"1"', 'W/"1"', '"0", "1"', "*", '"7",W/"1"'])
-async def test_a_current_copy_is_304(people: People, tag: str) -> None:
-    """Without a body, and with the tag."""
-    alice = await people.sign_in("alice")
+async def test_a_current_copy_is_304(alice: AsyncClient, tag: str) -> None:
+    """The answer has the tag and no body."""
     await create_item(alice)
     answer = await alice.get("/items/1", headers={"If-None-Match": tag})
     assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", '"1"')
 
 
 @pytest.mark.parametrize("tag", ['"2"', 'W/"2"', "1", '""', ""])
-async def test_a_copy_that_is_not_current_is_sent_anew(people: People, tag: str) -> None:
-    """What is no tag of this version matches nothing."""
-    alice = await people.sign_in("alice")
+async def test_a_copy_that_is_not_current_is_sent_anew(alice: AsyncClient, tag: str) -> None:
+    """Text that is no tag of this version matches nothing."""
     await create_item(alice)
     assert (await alice.get("/items/1", headers={"If-None-Match": tag})).status_code == 200
 
 
-async def test_reading_an_item_is_one_statement(people: People, statements: Statements) -> None:
-    """After the one of the guard, and without a transaction."""
-    alice = await people.sign_in("alice")
+async def test_reading_an_item_is_one_statement(alice: AsyncClient, statements: Statements) -> None:
+    """It comes after the guard's statement, and without a transaction."""
     await create_item(alice)
     statements.clear()
     await alice.get("/items/1")

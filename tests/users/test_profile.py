@@ -22,9 +22,7 @@ WRONG = "The current password is wrong"
 NEW_ADDRESS = {"email": "new@example.org", "current_password": PASSWORD}
 
 
-async def test_absent_fields_keep_their_value(people: People) -> None:
-    """Also when all are absent."""
-    alice = await people.sign_in("alice")
+async def test_absent_fields_keep_their_value(alice: AsyncClient) -> None:
     before = (await alice.get("/users/me")).json()
     for body in ({}, {"username": "alicia"}, {"email": "alicia@example.org", "current_password": PASSWORD}):
         answer = await alice.patch("/users/me", json=body)
@@ -35,9 +33,10 @@ async def test_absent_fields_keep_their_value(people: People) -> None:
         assert (await alice.get("/users/me")).json() == before
 
 
-async def test_the_new_name_logs_in_and_the_old_one_is_free(people: People, client: AsyncClient) -> None:
-    """The token goes on: it names the account by its id."""
-    alice = await people.sign_in("alice")
+async def test_the_new_name_logs_in_and_the_old_one_is_free(
+    people: People, alice: AsyncClient, client: AsyncClient
+) -> None:
+    """The access token goes on, since it names the account by its id."""
     assert (await alice.patch("/users/me", json={"username": "Alicia"})).status_code == 200
     assert (await alice.get("/users/me")).json()["username"] == "Alicia"
     assert (await log_in(client, "alicia")).status_code == 200
@@ -45,9 +44,8 @@ async def test_the_new_name_logs_in_and_the_old_one_is_free(people: People, clie
     await add_user(people.app, "alice", email="second@example.org", email_key="second@example.org")
 
 
-async def test_a_name_or_address_that_is_taken_in_any_case_is_refused(people: People) -> None:
-    """In the words of the registration, and nothing is changed by it."""
-    alice = await people.sign_in("alice")
+async def test_a_name_or_address_that_is_taken_in_any_case_is_refused(people: People, alice: AsyncClient) -> None:
+    """The answer has the registration's words, and nothing is changed."""
     await add_user(people.app, "bob")
     before = (await alice.get("/users/me")).json()
     for username in ("bob", "BOB"):
@@ -59,9 +57,7 @@ async def test_a_name_or_address_that_is_taken_in_any_case_is_refused(people: Pe
     assert await fetch(people.app, select(Job.id)) == []
 
 
-async def test_ones_own_name_in_another_case_is_free(people: People) -> None:
-    """It is the same name, written anew."""
-    alice = await people.sign_in("alice")
+async def test_ones_own_name_in_another_case_is_free(alice: AsyncClient) -> None:
     answer = await alice.patch("/users/me", json={"username": "ALICE"})
     assert answer.json()["username"] == "ALICE"
     body = {"email": "Alice@example.org", "current_password": PASSWORD}
@@ -70,7 +66,7 @@ async def test_ones_own_name_in_another_case_is_free(people: People) -> None:
 
 
 async def test_of_two_who_take_one_name_at_once_one_gets_it(people: People) -> None:
-    """The other gets the refusal, not a fault."""
+    """The other is refused, and nothing fails."""
     both = [await people.sign_in("alice"), await people.sign_in("bob")]
     answers = await asyncio.gather(*(one.patch("/users/me", json={"username": "carol"}) for one in both))
     assert sorted(answer.status_code for answer in answers) == [200, 400]
@@ -86,7 +82,7 @@ async def test_the_same_address_is_no_change(people: People, app: Litestar, sett
 
 
 async def test_a_new_address_is_unverified_and_both_are_told(people: People, app: Litestar, settings: Settings) -> None:
-    """The old one hears of the new one, the new one is asked to confirm itself."""
+    """The old address hears of the new one, and the new one is asked to confirm itself."""
     alice = await people.sign_in("alice", email_verified=True)
     answer = await alice.patch("/users/me", json=NEW_ADDRESS)
     assert answer.status_code == 200
@@ -99,17 +95,15 @@ async def test_a_new_address_is_unverified_and_both_are_told(people: People, app
     assert "token=" not in mails["alice@example.org"]
 
 
-async def test_a_new_address_logs_in_and_the_old_one_does_not(people: People, client: AsyncClient) -> None:
-    """At once, before it is verified."""
-    alice = await people.sign_in("alice")
+async def test_a_new_address_logs_in_and_the_old_one_does_not(alice: AsyncClient, client: AsyncClient) -> None:
+    """It does so at once, before it is verified."""
     await alice.patch("/users/me", json=NEW_ADDRESS)
     assert (await log_in(client, "NEW@example.org")).status_code == 200
     assert (await log_in(client, "alice@example.org")).status_code == 401
 
 
-async def test_a_new_address_needs_the_current_password(people: People, app: Litestar) -> None:
-    """Whoever finds an open session can't take the account over; nothing else in the request is done either."""
-    alice = await people.sign_in("alice")
+async def test_a_new_address_needs_the_current_password(alice: AsyncClient, app: Litestar) -> None:
+    """A stranger who finds an open session can't take the account over, and nothing else in the request is done."""
     for password in ({}, {"current_password": ""}, {"current_password": "wrong"}):
         body = {"email": "new@example.org", "username": "alicia", **password}
         assert_problem(await alice.patch("/users/me", json=body), 403, WRONG)
@@ -118,20 +112,20 @@ async def test_a_new_address_needs_the_current_password(people: People, app: Lit
     assert await fetch(app, select(Job.id)) == []
 
 
-async def test_a_wrong_password_for_a_new_address_counts_as_a_failed_login(people: People) -> None:
+async def test_a_wrong_password_for_a_new_address_counts_as_a_failed_login(
+    alice: AsyncClient, client: AsyncClient
+) -> None:
     """After ten, the right one is refused too."""
-    alice = await people.sign_in("alice")
     for _ in range(10):
         body = {"email": "new@example.org", "current_password": "wrong"}
         assert (await alice.patch("/users/me", json=body)).status_code == 403
     assert_problem(await alice.patch("/users/me", json=NEW_ADDRESS), 429)
-    assert (await log_in(people.client, "alice")).status_code == 429
+    assert (await log_in(client, "alice")).status_code == 429
     assert (await alice.patch("/users/me", json={"username": "alicia"})).status_code == 200
 
 
-async def test_a_missing_password_for_a_new_address_is_no_guess(people: People, hashes: Counter[str]) -> None:
+async def test_a_missing_password_for_a_new_address_is_no_guess(alice: AsyncClient, hashes: Counter[str]) -> None:
     """It costs no hash and counts as no failed login, so that it locks nobody out."""
-    alice = await people.sign_in("alice")
     hashes.clear()
     for body in [{}, {"current_password": ""}] * 6:
         assert_problem(await alice.patch("/users/me", json={"email": "new@example.org", **body}), 403, WRONG)
@@ -139,9 +133,8 @@ async def test_a_missing_password_for_a_new_address_is_no_guess(people: People, 
     assert (await alice.patch("/users/me", json=NEW_ADDRESS)).status_code == 200
 
 
-async def test_what_is_wrong_is_named(people: People) -> None:
-    """Fields that nobody may change, and values that registration wouldn't take."""
-    alice = await people.sign_in("alice")
+async def test_wrong_fields_are_named(alice: AsyncClient) -> None:
+    """Nobody may change some fields, and others have values that registration wouldn't take."""
     for body, names in [
         ({"is_superuser": True}, ["/is_superuser"]),
         ({"is_active": False, "id": 5}, ["/id", "/is_active"]),
@@ -158,16 +151,17 @@ async def test_what_is_wrong_is_named(people: People) -> None:
         assert pointers(await alice.patch("/users/me", json=body)) == names, body
 
 
-async def test_changing_a_name_hashes_nothing_and_is_one_transaction(people: People, statements: Statements) -> None:
-    """The guard's query comes before it."""
-    alice = await people.sign_in("alice")
+async def test_changing_a_name_hashes_nothing_and_is_one_transaction(
+    alice: AsyncClient, statements: Statements
+) -> None:
+    """The guard's query comes before the transaction."""
     statements.clear()
     await alice.patch("/users/me", json={"username": "alicia"})
     assert [statement.split()[0] for statement in statements] == ["SELECT", "BEGIN", "SELECT", "UPDATE", "COMMIT"]
 
 
 async def test_deleting_an_account_takes_all_that_belongs_to_it(app: Litestar, client: AsyncClient) -> None:
-    """Its items and all its sessions; nobody else's."""
+    """Its items and all its sessions go, and nobody else's."""
     alice, bob = await new_user(app, "alice"), await new_user(app, "bob")
     for pair in (alice, bob):
         client.headers["Authorization"] = bearer(pair)["Authorization"]
@@ -186,7 +180,7 @@ async def test_deleting_an_account_takes_all_that_belongs_to_it(app: Litestar, c
 
 
 async def test_a_deleted_name_may_be_registered_by_somebody_else(app: Litestar, client: AsyncClient) -> None:
-    """Whose account is another one: the old tokens aren't theirs."""
+    """The new account is another one, so the old tokens are worth nothing."""
     alice = await new_user(app)
     await client.delete("/users/me", headers=bearer(alice))
     body = {"username": "alice", "email": "alice@example.org", "password": "another"}
@@ -195,20 +189,18 @@ async def test_a_deleted_name_may_be_registered_by_somebody_else(app: Litestar, 
     assert await status_of(client, alice) == 401
 
 
-async def test_what_was_mailed_about_a_deleted_account_is_not_sent(
-    people: People, app: Litestar, settings: Settings
+async def test_mails_about_a_deleted_account_are_not_sent(
+    alice: AsyncClient, app: Litestar, settings: Settings
 ) -> None:
     """There is nobody left to tell, and the jobs are done."""
-    alice = await people.sign_in("alice")
     await alice.patch("/users/me", json=NEW_ADDRESS)
     await alice.delete("/users/me")
     assert await deliver(app, settings) == []
     assert await fetch(app, select(Job.id)) == []
 
 
-async def test_the_last_superuser_cannot_leave(people: People, app: Litestar) -> None:
-    """Somebody else has to have the rights first; a disabled account doesn't count."""
-    root = await people.sign_in("root", is_superuser=True)
+async def test_the_last_superuser_cannot_leave(root: AsyncClient, app: Litestar) -> None:
+    """Another account must have the rights first, and a disabled one doesn't count."""
     await add_user(app, "sleeper", is_superuser=True, is_active=False)
     answer = await root.delete("/users/me")
     assert_problem(answer, 409, "The last superuser can't be disabled, demoted or deleted")

@@ -16,7 +16,7 @@ TAKEN = "Username or email already registered"
 
 
 async def count_users(database: Database) -> int:
-    """How many accounts there are."""
+    """Return how many accounts there are."""
     count: int = (await database.fetch(select(func.count(User.id)), {}))[0][0]
     return count
 
@@ -25,7 +25,7 @@ async def count_users(database: Database) -> int:
 
 
 async def test_registering_answers_with_the_account(client: AsyncClient) -> None:
-    """And with its address, and never with the password or its hash."""
+    """The answer has the account's address, and never the password or its hash."""
     answer = await register(client, "alice")
     assert answer.status_code == 201
     body = answer.json()
@@ -44,8 +44,7 @@ async def test_registering_answers_with_the_account(client: AsyncClient) -> None
     assert "argon2" not in answer.text
 
 
-async def test_an_account_answers_at_its_location(client: AsyncClient) -> None:
-    """For its owner."""
+async def test_an_account_answers_its_owner_at_its_location(client: AsyncClient) -> None:
     location = (await register(client, "alice")).headers["Location"]
     token = (await log_in(client, "alice")).json()["access_token"]
     answer = await client.get(location, headers={"Authorization": f"Bearer {token}"})
@@ -69,7 +68,7 @@ async def test_these_usernames_are_fine(client: AsyncClient, username: str) -> N
     ],
 )
 async def test_an_address_is_stored_in_its_normal_form(client: AsyncClient, email: str, stored: str) -> None:
-    """A domain is the same in any case; what stands before the @ is left alone."""
+    """The domain is lowered, and the part before the @ is left alone."""
     assert (await register(client, "alice", email=email)).json()["email"] == stored
 
 
@@ -80,7 +79,7 @@ async def test_no_transaction_is_open_while_the_password_is_hashed(client: Async
 
 
 async def test_a_new_service_has_no_accounts(client: AsyncClient, database: Database) -> None:
-    """None that an operator would have to know of and to lock."""
+    """There is none that an operator would have to know of and to lock."""
     assert (await client.get("/health/live")).status_code == 200
     assert await count_users(database) == 0
 
@@ -93,7 +92,7 @@ async def test_a_new_service_has_no_accounts(client: AsyncClient, database: Data
     ["", " ", "a" * 65, ".a", "_a", "-a", "a b", "a@b", "a/b", "\u00e4", "a\n", "\na", "a\0", "\u0430lice", "a\u200b"],
 )
 async def test_these_usernames_are_refused(client: AsyncClient, username: str) -> None:
-    """Letters, digits, dot, underscore and hyphen, starting with a letter or digit; nothing that looks like them."""
+    """Letters, digits, dot, underscore and hyphen are allowed, with a letter or digit first, and no lookalikes."""
     assert pointers(await register(client, username, email="a@example.org")) == ["/username"]
 
 
@@ -106,18 +105,18 @@ async def test_these_usernames_are_refused(client: AsyncClient, username: str) -
     ],
 )  # fmt: skip
 async def test_these_addresses_are_refused(client: AsyncClient, email: str) -> None:
-    """By their form alone; nobody is asked whether the domain is there."""
+    """They are refused by their form alone; nobody is asked whether the domain is there."""
     assert pointers(await register(client, "alice", email=email)) == ["/email"]
 
 
 @pytest.mark.parametrize("password", ["", "x" * 257, "a\0b"])
 async def test_these_passwords_are_refused(client: AsyncClient, password: str) -> None:
-    """One to 256 characters, of which none is NUL."""
+    """A password has one to 256 characters, of which none is NUL."""
     assert pointers(await register(client, "alice", password=password)) == ["/password"]
 
 
 async def test_nobody_registers_with_rights(client: AsyncClient) -> None:
-    """What isn't asked for is refused, not ignored."""
+    """A field that registration doesn't have is refused, not ignored."""
     body = {"username": "alice", "email": "a@example.org", "password": PASSWORD, "is_superuser": True, "id": 7}
     assert pointers(await client.post("/users/", json=body)) == ["/id", "/is_superuser"]
 
@@ -138,14 +137,13 @@ async def test_nobody_registers_with_rights(client: AsyncClient) -> None:
 async def test_a_name_or_address_is_taken_in_any_case(
     client: AsyncClient, database: Database, username: str, email: str
 ) -> None:
-    """And nothing is left of the second account."""
+    """Nothing is left of the second account."""
     await register(client, "alice")
     assert_problem(await register(client, username, email=email), 400, TAKEN)
     assert await count_users(database) == 1
 
 
-async def test_one_address_in_two_alphabets_cases_is_one_address(client: AsyncClient) -> None:
-    """Letters beyond ASCII are folded, too, on both databases."""
+async def test_an_address_is_taken_in_any_case_beyond_ascii_too(client: AsyncClient) -> None:
     assert (await register(client, "alice", email="\u00e4\u00df@example.org")).status_code == 201
     assert_problem(await register(client, "bob", email="\u00c4SS@example.org"), 400, TAKEN)
 
@@ -170,10 +168,7 @@ async def test_eight_who_register_different_names_at_once_all_get_them(client: A
 # Profile --------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_profile_is_the_callers(people: People) -> None:
-    """Whoever else there is."""
-    alice = await people.sign_in("alice")
-    bob = await people.sign_in("bob")
+async def test_the_profile_is_the_callers(alice: AsyncClient, bob: AsyncClient) -> None:
     assert (await alice.get("/users/me")).json()["username"] == "alice"
     body = (await bob.get("/users/me")).json()
     assert set(body) == {"id", "username", "email", "is_active", "is_superuser", "email_verified", "created_at"}
@@ -182,7 +177,7 @@ async def test_the_profile_is_the_callers(people: People) -> None:
 
 @on_sqlite
 async def test_the_id_of_a_deleted_user_is_never_given_out_again(people: People, client: AsyncClient) -> None:
-    """SQLite would, and an old token's `sub` would name the new user."""
+    """SQLite does so by default, and an old token's `sub` would name the new user."""
     await people.sign_in("alice")
     bob = await people.sign_in("bob")
     assert (await bob.delete("/users/me")).status_code == 204

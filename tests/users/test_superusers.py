@@ -1,4 +1,4 @@
-"""What superusers may do with the accounts of others, and nobody else may."""
+"""The rights of superusers over the accounts of others, which nobody else has."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,15 +26,13 @@ SUPERUSERS = select(func.count()).select_from(User).where(User.is_superuser, Use
 
 
 async def id_of(client: AsyncClient) -> int:
-    """The id of whoever is signed in."""
+    """Return the id of the user who is signed in."""
     number: int = (await client.get("/users/me")).json()["id"]
     return number
 
 
-async def test_a_superuser_reads_any_account(people: People, app: Litestar) -> None:
-    """As its owner sees it: without the password's hash."""
-    root = await people.sign_in("root", is_superuser=True)
-    alice = await people.sign_in("alice")
+async def test_a_superuser_reads_any_account(root: AsyncClient, alice: AsyncClient, app: Litestar) -> None:
+    """The superuser sees what its owner sees, without the password's hash."""
     expected = (await alice.get("/users/me")).json()
     answer = await root.get(f"/users/{expected['id']}")
     assert answer.status_code == 200
@@ -43,9 +41,8 @@ async def test_a_superuser_reads_any_account(people: People, app: Litestar) -> N
     assert (await root.get(f"/users/{sleeper.id}")).json()["is_active"] is False
 
 
-async def test_everybody_reads_their_own_account_by_its_id(people: People) -> None:
-    """And nobody else's, whether it exists or not."""
-    alice = await people.sign_in("alice")
+async def test_everybody_reads_their_own_account_by_its_id(people: People, alice: AsyncClient) -> None:
+    """Any other id is refused, whether it exists or not."""
     bob = await add_user(people.app, "bob")
     me = (await alice.get("/users/me")).json()
     assert (await alice.get(f"/users/{me['id']}")).json() == me
@@ -53,9 +50,8 @@ async def test_everybody_reads_their_own_account_by_its_id(people: People) -> No
         assert_problem(await alice.get(f"/users/{user_id}"), 403, ONLY)
 
 
-async def test_others_may_change_and_delete_nobody(people: People) -> None:
-    """Not even themselves, by this way: nobody promotes themselves."""
-    alice = await people.sign_in("alice")
+async def test_others_may_change_and_delete_nobody(people: People, alice: AsyncClient) -> None:
+    """Nobody may change themselves by this way, so nobody promotes themselves."""
     bob = await add_user(people.app, "bob")
     for user_id in (await id_of(alice), bob.id, 12345):
         assert_problem(await alice.patch(f"/users/{user_id}", json={"is_superuser": True}), 403, ONLY)
@@ -64,9 +60,8 @@ async def test_others_may_change_and_delete_nobody(people: People) -> None:
     assert (await alice.get("/users/me")).json()["is_superuser"] is False
 
 
-async def test_an_account_that_is_not_there_is_not_found(people: People) -> None:
-    """Nor is one whose id can't be."""
-    root = await people.sign_in("root", is_superuser=True)
+async def test_an_account_that_is_not_there_is_not_found(root: AsyncClient) -> None:
+    """An id that no account can have isn't found either."""
     assert_problem(await root.get("/users/12345"), 404, MISSING)
     assert_problem(await root.patch("/users/12345", json={"is_active": True}), 404, MISSING)
     assert_problem(await root.delete("/users/12345"), 404, MISSING)
@@ -76,10 +71,9 @@ async def test_an_account_that_is_not_there_is_not_found(people: People) -> None
 
 
 async def test_a_disabled_user_is_out_at_once_and_back_when_enabled(
-    people: People, app: Litestar, client: AsyncClient
+    root: AsyncClient, app: Litestar, client: AsyncClient
 ) -> None:
     """Their live token fails on its next use, and they can't log in or refresh."""
-    root = await people.sign_in("root", is_superuser=True)
     pair = await new_user(app, "alice")
     (user_id,) = (await fetch(app, select(User.id).where(User.username == "alice")))[0]
     answer = await root.patch(f"/users/{user_id}", json={"is_active": False})
@@ -93,10 +87,9 @@ async def test_a_disabled_user_is_out_at_once_and_back_when_enabled(
 
 
 async def test_disabling_a_user_ends_their_sessions_for_good(
-    people: People, app: Litestar, client: AsyncClient
+    root: AsyncClient, app: Litestar, client: AsyncClient
 ) -> None:
-    """What was stolen before is worth nothing when the user is enabled again; other users notice nothing."""
-    root = await people.sign_in("root", is_superuser=True)
+    """Stolen tokens are worth nothing when the user is enabled again; other users notice nothing."""
     alice, bob = await new_user(app, "alice"), await new_user(app, "bob")
     second = (await log_in(client, "alice")).json()
     ((user_id,),) = await fetch(app, select(User.id).where(User.username == "alice"))
@@ -107,20 +100,17 @@ async def test_disabling_a_user_ends_their_sessions_for_good(
 
 
 async def test_a_login_while_its_user_is_disabled_leaves_no_session(
-    people: People, app: Litestar, client: AsyncClient
+    root: AsyncClient, app: Litestar, client: AsyncClient
 ) -> None:
-    """It comes before and is ended, or comes after and is refused."""
-    root = await people.sign_in("root", is_superuser=True)
+    """The login comes before and is ended, or comes after and is refused."""
     alice = await add_user(app, "alice")
     logins = [log_in(client, "alice") for _ in range(6)]
     await asyncio.gather(root.patch(f"/users/{alice.id}", json={"is_active": False}), *logins)
     assert await fetch(app, select(LoginSession.id).where(LoginSession.user_id == alice.id)) == []
 
 
-async def test_rights_count_from_the_next_request_on(people: People) -> None:
-    """With the token that the user already has, both ways."""
-    root = await people.sign_in("root", is_superuser=True)
-    alice = await people.sign_in("alice")
+async def test_rights_count_from_the_next_request_on(root: AsyncClient, alice: AsyncClient) -> None:
+    """They count with the token that the user already has, both when given and when taken."""
     path = f"/users/{await id_of(alice)}"
     other = f"/users/{await id_of(root)}"
     assert (await alice.get(other)).status_code == 403
@@ -130,10 +120,7 @@ async def test_rights_count_from_the_next_request_on(people: People) -> None:
     assert_problem(await alice.get(other), 403, ONLY)
 
 
-async def test_absent_rights_stay_as_they_are(people: People) -> None:
-    """Also when both are absent."""
-    root = await people.sign_in("root", is_superuser=True)
-    alice = await people.sign_in("alice")
+async def test_absent_rights_stay_as_they_are(root: AsyncClient, alice: AsyncClient) -> None:
     path = f"/users/{await id_of(alice)}"
     before = (await root.get(path)).json()
     assert (await root.patch(path, json={})).json() == before
@@ -141,10 +128,8 @@ async def test_absent_rights_stay_as_they_are(people: People) -> None:
     assert (await root.patch(path, json={"is_active": True})).json() == before | {"is_superuser": True}
 
 
-async def test_a_superuser_changes_rights_and_nothing_else(people: People) -> None:
-    """Above all no password, name or address."""
-    root = await people.sign_in("root", is_superuser=True)
-    alice = await people.sign_in("alice")
+async def test_a_superuser_changes_rights_and_nothing_else(root: AsyncClient, alice: AsyncClient) -> None:
+    """Password, name and address are the owner's alone."""
     path = f"/users/{await id_of(alice)}"
     for body, names in [
         ({"password": "new"}, ["/password"]),
@@ -157,11 +142,9 @@ async def test_a_superuser_changes_rights_and_nothing_else(people: People) -> No
 
 
 async def test_deleting_an_account_takes_all_that_belongs_to_it(
-    people: People, app: Litestar, client: AsyncClient
+    root: AsyncClient, alice: AsyncClient, app: Litestar, client: AsyncClient
 ) -> None:
-    """Its items and sessions; the superuser's own stay."""
-    root = await people.sign_in("root", is_superuser=True)
-    alice = await people.sign_in("alice")
+    """Its items and sessions go, and the superuser's own stay."""
     for owner in (root, alice):
         assert (await create_item(owner)).status_code == 201
     root_id, alice_id = await id_of(root), await id_of(alice)
@@ -174,9 +157,8 @@ async def test_deleting_an_account_takes_all_that_belongs_to_it(
 
 
 @pytest.mark.parametrize("method", ["demote", "disable", "delete"])
-async def test_the_last_superuser_stays(people: People, app: Litestar, method: str) -> None:
-    """Whoever else there is: others without the rights, or with them and disabled."""
-    root = await people.sign_in("root", is_superuser=True)
+async def test_the_last_superuser_stays(people: People, root: AsyncClient, app: Litestar, method: str) -> None:
+    """Users without the rights and disabled superusers don't count."""
     await people.sign_in("alice")
     await add_user(app, "sleeper", is_superuser=True, is_active=False)
     path = f"/users/{await id_of(root)}"
@@ -187,9 +169,8 @@ async def test_the_last_superuser_stays(people: People, app: Litestar, method: s
     assert (await take(root, path, method)).is_success
 
 
-async def test_a_superuser_who_is_disabled_can_be_demoted_and_deleted(people: People, app: Litestar) -> None:
-    """They aren't the last one: the caller is."""
-    root = await people.sign_in("root", is_superuser=True)
+async def test_a_superuser_who_is_disabled_can_be_demoted_and_deleted(root: AsyncClient, app: Litestar) -> None:
+    """The caller remains, so they aren't the last one."""
     sleeper = await add_user(app, "sleeper", is_superuser=True, is_active=False)
     assert (await root.patch(f"/users/{sleeper.id}", json={"is_superuser": False})).status_code == 200
     assert (await root.delete(f"/users/{sleeper.id}")).status_code == 204
@@ -199,7 +180,7 @@ async def test_a_superuser_who_is_disabled_can_be_demoted_and_deleted(people: Pe
 async def test_two_superusers_who_remove_each_other_leave_exactly_one(
     people: People, app: Litestar, method: str
 ) -> None:
-    """The later one finds that nobody else is left, or is none any more."""
+    """The later one finds that nobody else is left, or is no superuser any more."""
     one, two = [await people.sign_in(name, is_superuser=True) for name in ("one", "two")]
     paths = [f"/users/{await id_of(client)}" for client in (two, one)]
     answers = await asyncio.gather(take(one, paths[0], method), take(two, paths[1], method))
@@ -209,32 +190,31 @@ async def test_two_superusers_who_remove_each_other_leave_exactly_one(
 
 
 async def test_eight_superusers_who_leave_at_once_leave_exactly_one(people: People, app: Litestar) -> None:
-    """Whoever is the last to ask is the last one."""
+    """The last one to ask is refused."""
     everybody = [await people.sign_in(f"root{number}", is_superuser=True) for number in range(8)]
     answers = await asyncio.gather(*(client.delete("/users/me") for client in everybody))
     assert sorted(answer.status_code for answer in answers) == [204] * 7 + [409]
     assert (await fetch(app, SUPERUSERS))[0][0] == 1
 
 
-async def test_a_superuser_has_a_reset_mailed_as_anybody_has(people: People, app: Litestar) -> None:
-    """They name the address; the token goes to its owner."""
-    root = await people.sign_in("root", is_superuser=True)
+async def test_a_superuser_has_a_reset_mailed_as_anybody_has(root: AsyncClient, app: Litestar) -> None:
+    """They name the address, and the token goes to its owner."""
     user = await add_user(app, "alice")
     answer = await root.post("/password-reset", json={"email": user.email})
     assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
 
 
-async def test_a_disabled_superuser_has_no_rights(people: People, app: Litestar, client: AsyncClient) -> None:
+async def test_a_disabled_superuser_has_no_rights(app: Litestar, client: AsyncClient) -> None:
     """Their token is worth nothing at all."""
     root = await add_user(app, "root", is_superuser=True)
     pair = await open_session(app, root.id)
     await execute(app, update(User).values(is_active=False))
     assert await status_of(client, pair) == 401
-    assert (await log_in(people.client, "root")).status_code == 401
+    assert (await log_in(client, "root")).status_code == 401
 
 
 async def test_while_registration_is_closed_nobody_registers(settings: Settings) -> None:
-    """Whoever has an account goes on; whether a name is taken isn't told."""
+    """Existing accounts go on, and the answer doesn't tell whether a name is taken."""
     app = create_app(replace(settings, registration="closed"))
     async with connect_to(app) as client:
         pair = await new_user(app, "alice")
@@ -273,11 +253,9 @@ WAITING = (
     ],
 )
 async def test_what_comes_to_an_account_while_it_is_deleted_finds_none(
-    people: People, database: Database, method: str, path: str, body: dict[str, object] | None
+    root: AsyncClient, alice: AsyncClient, database: Database, method: str, path: str, body: dict[str, object] | None
 ) -> None:
     """It waits for the end of the other transaction; SQLite lets but one write at a time."""
-    root = await people.sign_in("root", is_superuser=True)
-    alice = await people.sign_in("alice")
     alice_id = await id_of(alice)
     caller = alice if path == "/users/me" else root
     async with database.transaction() as transaction:

@@ -30,13 +30,11 @@ async def test_a_new_account_is_active_and_has_no_rights(users: UserService) -> 
 
 
 async def test_an_operator_may_create_a_superuser(users: UserService) -> None:
-    """Registration may not."""
     user = await users.create(UserCreate("root", "root@example.org", PASSWORD), is_superuser=True)
     assert (await users.get_user(user.id)).is_superuser
 
 
-async def test_a_name_is_taken_in_any_case(users: UserService) -> None:
-    """As is an address."""
+async def test_a_name_or_address_is_taken_in_any_case(users: UserService) -> None:
     await users.create(UserCreate("alice", "alice@example.org", PASSWORD))
     for username, email in [("ALICE", "b@example.org"), ("bob", "Alice@Example.org")]:
         with pytest.raises(NameTaken):
@@ -44,7 +42,7 @@ async def test_a_name_is_taken_in_any_case(users: UserService) -> None:
 
 
 async def test_of_two_at_the_same_instant_one_gets_the_name(users: UserService) -> None:
-    """The other is told so."""
+    """The other is told that the name is taken."""
     results = await asyncio.gather(
         *(users.create(UserCreate("alice", f"a{number}@example.org", PASSWORD)) for number in range(2)),
         return_exceptions=True,
@@ -59,14 +57,14 @@ async def test_nobody_has_an_id_that_was_never_given_out(users: UserService) -> 
 
 
 def test_names_differ_in_more_than_case() -> None:
-    """Unicode's folding, which goes further than lower case."""
+    """Unicode's folding goes further than lower case."""
     assert name_key("Alice") == name_key("aLICE")
     assert name_key("Stra\u00dfe") == name_key("STRASSE")
     assert name_key("alice") != name_key("al\u0131ce")
 
 
 def test_an_address_has_one_normal_form() -> None:
-    """And what has none is refused by name."""
+    """An address that has none is refused by name."""
     assert normalise_email("Alice@EXAMPLE.org") == "Alice@example.org"
     with pytest.raises(InvalidFields) as refusal:
         normalise_email("alice")

@@ -1,4 +1,4 @@
-"""Proving that an e-mail address is one's own."""
+"""Verifying that an e-mail address is one's own."""
 
 import asyncio
 from datetime import timedelta
@@ -24,12 +24,12 @@ VERIFIED = select(User.email_verified).order_by(User.id)
 
 
 async def confirm(client: AsyncClient, token: str) -> Response:
-    """The answer to a token."""
+    """Confirm an address by a token and return the answer."""
     return await client.post("/email-verification/confirm", json={"token": token})
 
 
 async def mailed_token(app: Litestar, alice: AsyncClient, settings: Settings) -> str:
-    """A token as it arrives at whoever asks for it."""
+    """Ask for a token as the client's user, and return it as it arrives."""
     assert (await alice.post("/email-verification")).status_code == 202
     (mail,) = await deliver(app, settings)
     assert mail["Subject"] == "Confirm your e-mail address"
@@ -37,14 +37,14 @@ async def mailed_token(app: Litestar, alice: AsyncClient, settings: Settings) ->
 
 
 async def verified(app: Litestar) -> list[bool]:
-    """Whose addresses are verified, by id."""
+    """Return whose addresses are verified, by id."""
     return [row[0] for row in await fetch(app, VERIFIED)]
 
 
 async def test_registration_mails_a_token_that_verifies_the_address(
     app: Litestar, client: AsyncClient, settings: Settings
 ) -> None:
-    """An address that isn't verified may sign in all the same."""
+    """A user whose address isn't verified may sign in all the same."""
     assert (await register(client, "alice")).json()["email_verified"] is False
     assert (await log_in(client, "alice@example.org")).status_code == 200
     (mail,) = await deliver(app, settings)
@@ -56,87 +56,88 @@ async def test_registration_mails_a_token_that_verifies_the_address(
 
 
 async def test_a_refused_registration_mails_nothing(app: Litestar, client: AsyncClient, settings: Settings) -> None:
-    """Not even to the owner of the address that is taken."""
+    """The owner of the address that is taken gets no mail either."""
     await add_user(app, "alice")
     assert (await register(client, "alice")).status_code == 400
     assert await deliver(app, settings) == []
 
 
-async def test_the_mail_is_sent_again_on_request(people: People, app: Litestar, settings: Settings) -> None:
-    """To the caller's own address; the answer tells nothing more."""
-    alice = await people.sign_in("alice")
+async def test_the_mail_is_sent_again_on_request(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
+) -> None:
+    """It goes to the caller's own address, and the answer tells nothing more."""
     answer = await alice.post("/email-verification")
     assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
     (mail,) = await deliver(app, settings)
     assert mail["To"] == "alice@example.org"
-    assert (await confirm(people.client, token_in(mail))).status_code == 204
+    assert (await confirm(client, token_in(mail))).status_code == 204
     assert (await alice.get("/users/me")).json()["email_verified"] is True
 
 
 async def test_who_is_verified_gets_no_more_mails(people: People, app: Litestar, settings: Settings) -> None:
-    """The answer is the same."""
+    """The answer is the same as before."""
     alice = await people.sign_in("alice", email_verified=True)
     assert (await alice.post("/email-verification")).status_code == 202
     assert await deliver(app, settings) == []
 
 
-async def test_a_token_works_once(people: People, app: Litestar, settings: Settings) -> None:
-    """And so do two that were mailed for one address, together."""
-    alice = await people.sign_in("alice")
+async def test_a_token_works_once(alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings) -> None:
+    """Of two that were mailed for one address, the second is refused, too."""
     first, second = [await mailed_token(app, alice, settings) for _ in range(2)]
-    assert (await confirm(people.client, first)).status_code == 204
+    assert (await confirm(client, first)).status_code == 204
     for token in (first, second):
-        assert_problem(await confirm(people.client, token), 400, SPENT)
+        assert_problem(await confirm(client, token), 400, SPENT)
 
 
-async def test_of_eight_uses_at_once_one_works(people: People, app: Litestar, settings: Settings) -> None:
+async def test_of_eight_uses_at_once_one_works(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
+) -> None:
     """The others are refused, and nothing fails."""
-    alice = await people.sign_in("alice")
     token = await mailed_token(app, alice, settings)
-    answers = await asyncio.gather(*(confirm(people.client, token) for _ in range(8)))
+    answers = await asyncio.gather(*(confirm(client, token) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [204] + [400] * 7
 
 
 async def test_a_token_verifies_the_address_that_it_was_mailed_to_alone(
-    people: People, app: Litestar, settings: Settings
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
 ) -> None:
-    """Whoever gave a stranger's address can't have it verified by what was mailed to their own."""
-    alice = await people.sign_in("alice")
+    """A token that was mailed to one's own address can't verify a stranger's."""
     token = await mailed_token(app, alice, settings)
     body = {"email": "somebody.else@example.org", "current_password": PASSWORD}
     assert (await alice.patch("/users/me", json=body)).status_code == 200
-    assert_problem(await confirm(people.client, token), 400, SPENT)
+    assert_problem(await confirm(client, token), 400, SPENT)
     assert await verified(app) == [False]
     told = {mail["To"]: mail for mail in await deliver(app, settings)}
-    assert (await confirm(people.client, token_in(told["somebody.else@example.org"]))).status_code == 204
+    assert (await confirm(client, token_in(told["somebody.else@example.org"]))).status_code == 204
     assert await verified(app) == [True]
 
 
-async def test_a_new_password_leaves_the_token_good(people: People, app: Litestar, settings: Settings) -> None:
-    """It is about the address."""
-    alice = await people.sign_in("alice")
+async def test_a_new_password_leaves_the_token_good(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
+) -> None:
+    """The token is about the address alone."""
     token = await mailed_token(app, alice, settings)
     body = {"current_password": PASSWORD, "new_password": "a new and better one"}
     assert (await alice.put("/users/me/password", json=body)).status_code == 204
-    assert (await confirm(people.client, token)).status_code == 204
+    assert (await confirm(client, token)).status_code == 204
 
 
-async def test_a_token_lasts_a_day(people: People, app: Litestar, settings: Settings, tokens: Tokens) -> None:
-    """Half a minute more, for clocks that differ."""
-    alice = await people.sign_in("alice")
+async def test_a_token_lasts_a_day(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings, tokens: Tokens
+) -> None:
+    """Half a minute is added for clocks that differ."""
     claims = tokens.read(VERIFICATION, await mailed_token(app, alice, settings))
     assert claims.exp - claims.iat == 24 * 3600
     late = tokens.issue(VERIFICATION, claims.user_id, timedelta(seconds=-31), state=claims.state)
-    assert_problem(await confirm(people.client, late), 400, SPENT)
+    assert_problem(await confirm(client, late), 400, SPENT)
     in_time = tokens.issue(VERIFICATION, claims.user_id, timedelta(seconds=-20), state=claims.state)
-    assert (await confirm(people.client, in_time)).status_code == 204
+    assert (await confirm(client, in_time)).status_code == 204
 
 
 async def test_a_token_that_nobody_here_made_is_refused(
-    people: People, app: Litestar, settings: Settings, tokens: Tokens
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings, tokens: Tokens
 ) -> None:
-    """Tampered, foreign, for another user, bound to nothing, or none at all."""
-    alice = await people.sign_in("alice")
+    """The tokens are tampered with, foreign, another user's, bound to nothing, or none at all."""
     bob = await add_user(app, "bob")
     token = await mailed_token(app, alice, settings)
     user_id = tokens.read(VERIFICATION, token).user_id
@@ -156,28 +157,28 @@ async def test_a_token_that_nobody_here_made_is_refused(
         "garbage",
         "\N{SNOWMAN}",
     ):
-        assert_problem(await confirm(people.client, forged), 400, SPENT)
+        assert_problem(await confirm(client, forged), 400, SPENT)
     assert await verified(app) == [False, False]
-    assert (await confirm(people.client, token)).status_code == 204
+    assert (await confirm(client, token)).status_code == 204
 
 
-async def test_a_disabled_account_is_not_verified(people: People, app: Litestar, settings: Settings) -> None:
-    """Nor can it ask for the mail."""
-    alice = await people.sign_in("alice")
+async def test_a_disabled_account_is_not_verified(
+    alice: AsyncClient, client: AsyncClient, app: Litestar, settings: Settings
+) -> None:
+    """It can't ask for the mail either."""
     token = await mailed_token(app, alice, settings)
     await execute(app, update(User).values(is_active=False))
-    assert_problem(await confirm(people.client, token), 400, SPENT)
+    assert_problem(await confirm(client, token), 400, SPENT)
     assert (await alice.post("/email-verification")).status_code == 401
     assert await verified(app) == [False]
 
 
-async def test_nobody_asks_for_somebody_else(client: AsyncClient) -> None:
-    """Only who is signed in has a mail sent."""
+async def test_only_signed_in_users_ask_for_the_mail(client: AsyncClient) -> None:
     assert_problem(await client.post("/email-verification"), 401, "Not authenticated")
 
 
-async def test_what_is_wrong_is_named(client: AsyncClient) -> None:
-    """The token is required, and all there is."""
+async def test_wrong_fields_are_named(client: AsyncClient) -> None:
+    """The token is required, and is the only field."""
     for body, names in [
         ({}, ["/token"]),
         ({"token": None}, ["/token"]),
@@ -188,7 +189,7 @@ async def test_what_is_wrong_is_named(client: AsyncClient) -> None:
 
 
 async def test_one_mailbox_is_mailed_five_times_an_hour(people: People, app: Litestar) -> None:
-    """On request; another user goes on."""
+    """The limit is on requests, and each user has their own."""
     alice, bob = await people.sign_in("alice"), await people.sign_in("bob")
     for _ in range(5):
         assert (await alice.post("/email-verification")).status_code == 202
@@ -200,7 +201,7 @@ async def test_one_mailbox_is_mailed_five_times_an_hour(people: People, app: Lit
 
 
 async def test_one_network_asks_fifty_times_an_hour(people: People, app: Litestar) -> None:
-    """Whoever is signed in there; other networks go on."""
+    """The limit counts all users of the network together; other networks have their own."""
     for number in range(10):
         user = await people.sign_in(f"user{number}")
         assert {(await user.post("/email-verification")).status_code for _ in range(5)} == {202}
@@ -211,7 +212,7 @@ async def test_one_network_asks_fifty_times_an_hour(people: People, app: Litesta
 
 
 async def test_the_token_works_as_a_real_server_received_it(settings: Settings) -> None:
-    """From the registration to the mail to the verified address, with SMTP on the wire."""
+    """The mail of a registration goes through SMTP on the wire, and its token verifies the address."""
     mailbox = Mailbox()
     async with smtp(mailbox) as port:
         app = create_app(replace(settings, smtp_url=f"smtp://127.0.0.1:{port}", jobs_in_process=True))
