@@ -89,7 +89,7 @@ class World:
                 self.bodies[name] = {"token": token_in(mail), **extra}
 
     async def make_the_rest(self, document: Operation) -> None:
-        """Make one of everything else that a path names, by the POST of its collection, of Alice's where she may make it."""
+        """Make one of everything else that a path names, by a POST to its collection: Alice's where she may make it."""
         for path in sorted(document["paths"]):
             for name in re.findall(r"\{(\w+)\}", path):
                 if name not in self.ids:
