@@ -158,7 +158,7 @@ def own_database_url(empty_database_url: str) -> str:
 
 
 async def create_database(server: asyncpg.Connection) -> str:
-    """Return a new database with a name that nobody else has."""
+    """Create a database with a name that nobody else has, and return the name."""
     name = f"test_{token_hex(8)}"
     await server.execute(f"CREATE DATABASE {name}")
     return name

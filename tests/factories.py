@@ -68,24 +68,24 @@ def token_of(client: AsyncClient) -> str:
 
 
 async def register(client: AsyncClient, username: str, *, password: str = PASSWORD, email: str = "") -> Response:
-    """Return the answer to a registration."""
+    """Register a user and return the answer."""
     body = {"username": username, "email": email or f"{username}@example.org", "password": password}
     return await client.post("/users/", json=body)
 
 
 async def log_in(client: AsyncClient, username: str, *, password: str = PASSWORD) -> Response:
-    """Return the answer to a login."""
+    """Log in and return the answer."""
     return await client.post("/token", data={"username": username, "password": password})
 
 
 async def create_item(client: AsyncClient, title: str = "Umbrella", description: str | None = None) -> Response:
-    """Return the answer to a new item."""
+    """Create an item and return the answer."""
     return await client.post("/items/", json={"title": title, "description": description})
 
 
 @cache
 def passwords() -> Passwords:
-    """Return the application's own way of hashing."""
+    """Return the service that hashes passwords as the application does."""
     return Passwords()
 
 
@@ -140,7 +140,7 @@ class Statements(list[str]):
     @classmethod
     @contextmanager
     def of(cls, app: Litestar) -> Iterator[Self]:
-        """Listen to the application's engine."""
+        """Collect the statements of the application's engine."""
         statements = cls()
         database = parts_of(app).database
         send = database.run_sql

@@ -30,7 +30,7 @@ class Lines:
 
     @asynccontextmanager
     async def served(self, **changes: str) -> AsyncIterator[People]:
-        """Run an application, which is made here: a test has another standard output than its fixtures."""
+        """Run an application, which is made here, since a test has another standard output than its fixtures."""
         app = create_app(msgspec.structs.replace(self.settings, **({"environment": "production"} | changes)))
         async with connect_to(app) as client:
             yield People(app, client)

@@ -48,7 +48,7 @@ async def confirm(client: AsyncClient, token: str, new: str = NEW) -> Response:
 
 
 async def mailed_token(app: Litestar, client: AsyncClient, settings: Settings) -> str:
-    """Return a token as it arrives at Alice's."""
+    """Ask for a reset mail and return its token."""
     assert (await ask(client)).status_code == 202
     (mail,) = await deliver(app, settings)
     assert mail["To"] == "alice@example.org"

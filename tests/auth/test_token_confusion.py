@@ -44,7 +44,7 @@ def forge(header: dict[str, Any], claims: Claims, key: str = SECRET) -> str:
 
 
 def encode(part: object) -> str:
-    """Return a part of a token as it is encoded."""
+    """Return a part of a token in its encoded form."""
     return base64.urlsafe_b64encode(json.dumps(part, separators=(",", ":")).encode()).rstrip(b"=").decode()
 
 

@@ -85,7 +85,7 @@ class Watch:
         self.addresses.append(request.url)
 
     def note_message(self, message: ConsoleMessage) -> None:
-        """Keep errors and warnings: a breach of the page's policy is one."""
+        """Keep errors and warnings, since a breach of the page's policy is one."""
         if message.type in {"error", "warning"}:
             self.complaints.append(message.text)
 

@@ -80,7 +80,7 @@ async def test_another_body_with_the_key_is_422(alice: AsyncClient, body: dict[s
     assert await titles(alice) == ["Umbrella"]
 
 
-async def test_a_key_is_its_users_own(bob: AsyncClient, alice: AsyncClient) -> None:
+async def test_a_key_is_its_users_own(alice: AsyncClient, bob: AsyncClient) -> None:
     """Another user's request with the key is another request."""
     answers = [await create(alice), await create(bob)]
     assert [answer.json()["owner_id"] for answer in answers] == [1, 2]

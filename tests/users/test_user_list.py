@@ -12,7 +12,7 @@ NAMES = ("bob", "Carol", "dave", "erin")
 
 @pytest.fixture
 async def root(people: People, app: Litestar) -> AsyncClient:
-    """A superuser, `root`, among four other users."""
+    """A client that is signed in as a superuser, root, among four other users."""
     for name in NAMES:
         await add_user(app, name)
     return await people.sign_in("root", is_superuser=True)

@@ -29,7 +29,7 @@ async def confirm(client: AsyncClient, token: str) -> Response:
 
 
 async def mailed_token(app: Litestar, alice: AsyncClient, settings: Settings) -> str:
-    """Ask for a token as the client's user, and return it as it arrives."""
+    """Ask for the mail as alice and return its token."""
     assert (await alice.post("/email-verification")).status_code == 202
     (mail,) = await deliver(app, settings)
     assert mail["Subject"] == "Confirm your e-mail address"
