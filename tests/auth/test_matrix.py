@@ -1,4 +1,4 @@
-"""Who may do what: every operation of the OpenAPI document, asked by everybody, about somebody's."""
+"""The matrix of rights: every operation of the document, called in every role about Alice's account and items."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ REFUSED = {"stranger": {403, 404}, "superuser": {403, 404}}
 
 
 class World:
-    """Alice owns one of everything; the others have nothing to do with it."""
+    """A service in which Alice owns one of everything, and the others have nothing to do with it."""
 
     def __init__(self, app: Litestar, client: AsyncClient, settings: Settings) -> None:
         self.app, self.client, self.settings = app, client, settings
@@ -125,7 +125,7 @@ class World:
 
 
 def operations(document: Operation) -> Iterator[tuple[str, str, Operation]]:
-    """Method, path and operation."""
+    """Yield the method, the path and the operation."""
     for path, methods in document["paths"].items():
         for method in methods.keys() & METHODS:
             yield method, path, methods[method]
@@ -153,7 +153,7 @@ async def world(app: Litestar, client: AsyncClient, settings: Settings) -> World
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_every_operation_answers_every_role_as_it_should(world: World, role: str) -> None:
-    """With a status that the document has for the operation."""
+    """The status is also one that the document has for the operation."""
     document = (await world.client.get("/openapi.json")).json()
     assert len(list(operations(document))) > 20
     wrong = []
