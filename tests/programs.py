@@ -17,7 +17,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parent.parent
 # Where PgBouncer is, when the tests go through it.
 POOLED = "TEST_POOLED_URL"
-LONGEST_SECONDS = 60
+LONGEST_SECONDS = 180
 STOP_SECONDS = 15
 
 
