@@ -9,11 +9,11 @@ from app.database.sessions import Transaction, after_commit, retry_on_deadlock
 from app.errors import BadRequest, Forbidden, NotFound
 from app.jobs.queue import JobQueue
 from app.logs import log_security_event
-from app.security.limits import PASSWORD_RESETS, PASSWORD_RESETS_PER_NETWORK, Client, Limits
+from app.security.limits import PASSWORD_RESETS, PASSWORD_RESETS_PER_NETWORK, Client, Limits, account_of_id
 from app.security.password_policy import PasswordPolicy
 from app.security.passwords import Passwords
 from app.security.tokens import RESET, InvalidTokenError, Tokens, fingerprint
-from app.users.models import name_key, normalise_email
+from app.users.models import address_key, normalise_email
 
 RESET_LIFETIME = timedelta(minutes=10)
 RESET_MAIL = "password_reset_mail"
@@ -39,8 +39,8 @@ class InvalidResetToken(BadRequest):
 
 
 def reset_state(user: StoredCredentials) -> str:
-    """Return the state to which a reset token is bound: the present password, and the address to which it is mailed."""
-    return fingerprint(f"{user.hashed_password} {user.email_key}")
+    """Return what a reset token is bound to: the password that it replaces, and the address that it was mailed to."""
+    return fingerprint(f"{user.hashed_password} {user.email}")
 
 
 class CredentialService:
@@ -67,7 +67,8 @@ class CredentialService:
 
     async def hash_new(self, password: str, *, username: str, email: str) -> str:
         """Return the hash of a new account's password. Raise InvalidFields when the policy refuses it."""
-        self.policy.check(password, username=username, email=email, pointer="/password")
+        check = partial(self.policy.check, password, username=username, email=email, pointer="/password")
+        await self.passwords.run(check)
         return await self.passwords.hash(password)
 
     async def check_password(self, caller: Caller, password: str) -> StoredCredentials:
@@ -79,7 +80,9 @@ class CredentialService:
         if user is None:
             raise UserNotFound
         verify = partial(self.passwords.verify, user.hashed_password, password)
-        if not await self.limits.verify_within_limits(verify, account=str(user.id), network=caller.client.network):
+        if not await self.limits.verify_within_limits(
+            verify, account=account_of_id(user.id), network=caller.client.network
+        ):
             caller.log_event("password_refused")
             raise WrongPassword
         return user
@@ -101,7 +104,7 @@ class CredentialService:
         """
         email = normalise_email(address)
         await self.limits.hit(PASSWORD_RESETS_PER_NETWORK, client.network)
-        await self.limits.hit(PASSWORD_RESETS, name_key(email))
+        await self.limits.hit(PASSWORD_RESETS, address_key(email))
         await self.jobs.enqueue(transaction, RESET_MAIL, {"email": email})
         after_commit(transaction, partial(log_security_event, "password_reset_requested", address=client.address))
 
@@ -128,8 +131,9 @@ class CredentialService:
         return user.id
 
     async def _set(self, user: StoredCredentials, new: str, *, keep_session: int) -> bool:
-        """Replace the password, and end all sessions but one; return False when the password was changed meanwhile."""
-        self.policy.check(new, username=user.username, email=user.email, pointer="/new_password")
+        """Replace the password that the user has there, and end the sessions; False when it was changed meanwhile."""
+        check = partial(self.policy.check, new, username=user.username, email=user.email, pointer="/new_password")
+        await self.passwords.run(check)
         return await self._store(user, await self.passwords.hash(new), keep_session=keep_session)
 
     @retry_on_deadlock

@@ -26,7 +26,7 @@ def feature(parts: Parts) -> Feature:
         dependencies=provide(
             auth=create_auth_service(parts),
             credentials=create_credential_service(parts),
-            sessions=SessionService(sessions),
+            sessions=SessionService(sessions, lifetimes(parts.settings).absolute),
         ),
         on_app_init=[create_guard(sessions, parts.settings.secret_key, parts.settings.algorithm)],
         middleware=[DefineMiddleware(LastWrite, sessions=sessions)] if parts.replicas.standbys else [],

@@ -8,16 +8,16 @@ import structlog
 from litestar import Request
 from litestar.config.app import AppConfig
 from litestar.connection import ASGIConnection
-from litestar.middleware.authentication import AuthenticationResult
+from litestar.enums import ScopeType
 from litestar.security.jwt import JWTCookieAuthenticationMiddleware, OAuth2PasswordBearerAuth
-from litestar.types import OnAppInitHandler
+from litestar.types import OnAppInitHandler, Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth.caller import Caller, SignedIn
 from app.auth.repository import SessionRepository
 from app.database.models import now
 from app.errors import Unauthorized
-from app.http.access import check_right
+from app.http.access import check_right, is_public
 from app.http.client import calling_client
 from app.security.tokens import ACCESS, Claims, InvalidTokenError, Tokens
 
@@ -53,20 +53,34 @@ def caller(request: SignedInRequest) -> Caller:
 class Guard(JWTCookieAuthenticationMiddleware):
     """The guard, which takes a bearer token from the Authorization header, and no other scheme and no cookie."""
 
-    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        """Return the user and the claims of a request. Raise NotAuthenticated, InvalidCredentials and SuperuserOnly."""
-        # Litestar's own guard takes a token after any scheme, or in a cookie, and sends no challenge. Not reported:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. Raise NotAuthenticated, InvalidCredentials and SuperuserOnly.
+
+        A body is read after the token was verified, so that a stranger can't have one kept, and before the database is
+        asked: what a session or a user loses while the body is on its way, this request has lost, too.
+        """
+        # Litestar's own takes a token after any scheme, or in a cookie, and sends no challenge. Not reported:
         # `authenticate_request` in litestar/security/jwt/middleware.py.
-        tokens: Tokens = connection.app.state.tokens
-        try:
-            claims = tokens.read(ACCESS, bearer_token(connection.headers.getall("authorization", [])))
-        except InvalidTokenError:
-            raise InvalidCredentials from None
-        user = await signed_in(claims, connection)
-        if user is None:
-            raise InvalidCredentials
-        check_right(connection.route_handler, connection.path_params, user.id, is_superuser=user.is_superuser)
-        return AuthenticationResult(user=user, auth=claims)
+        if scope["type"] == ScopeType.HTTP and scope["method"] != "OPTIONS" and not is_public(scope["route_handler"]):
+            request: SignedInRequest = Request(scope, receive)
+            claims = verified_claims(request)
+            if request.route_handler.parsed_data_field:
+                await request.body()
+            user = await signed_in(claims, request)
+            if user is None:
+                raise InvalidCredentials
+            check_right(request.route_handler, request.path_params, user.id, is_superuser=user.is_superuser)
+            scope["user"], scope["auth"] = user, claims
+        await self.app(scope, receive, send)
+
+
+def verified_claims(request: SignedInRequest) -> Claims:
+    """Return the claims of a request's token. Raise NotAuthenticated and InvalidCredentials."""
+    tokens: Tokens = request.app.state.tokens
+    try:
+        return tokens.read(ACCESS, bearer_token(request.headers.getall("authorization", [])))
+    except InvalidTokenError:
+        raise InvalidCredentials from None
 
 
 def bearer_token(authorization: Sequence[str]) -> str:

@@ -24,6 +24,8 @@ class LoginSession(Base):
     device: Mapped[str] = mapped_column(String(256))
     address: Mapped[str] = mapped_column(String(64))
     generation: Mapped[int] = mapped_column(default=0)
+    # How often the refresh that led to this generation was asked for again.
+    repeats: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime] = mapped_column(default=now)
     refreshed_at: Mapped[datetime] = mapped_column(default=now)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from msgspec import Struct
 from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
@@ -12,7 +13,7 @@ from app.database.driver import Rows
 from app.database.models import columns_of, now
 from app.database.repository import Repository
 from app.database.sessions import Transaction
-from app.users.models import User, name_key
+from app.users.models import User, login_key
 
 
 class StoredCredentials(Struct, frozen=True):
@@ -21,12 +22,11 @@ class StoredCredentials(Struct, frozen=True):
     id: int
     username: str
     email: str
-    email_key: str
     hashed_password: str
     is_active: bool
 
 
-CREDENTIALS = select(User.id, User.username, User.email, User.email_key, User.hashed_password, User.is_active)
+CREDENTIALS = select(User.id, User.username, User.email, User.hashed_password, User.is_active)
 BY_ID = CREDENTIALS.where(User.id == bindparam("id"))
 BY_USERNAME = CREDENTIALS.where(User.username_key == bindparam("key"))
 BY_EMAIL = CREDENTIALS.where(User.email_key == bindparam("key"))
@@ -48,9 +48,8 @@ class CredentialRepository(Repository[User]):
         return credentials_of(await self.rows(BY_ID, {"id": user_id}))
 
     async def by_name(self, name: str) -> StoredCredentials | None:
-        """Return the credentials of a username or e-mail address, in any case; None when there is none."""
-        # No username has an @.
-        return credentials_of(await self.rows(BY_EMAIL if "@" in name else BY_USERNAME, {"key": name_key(name)}))
+        """Return the credentials with that username or e-mail address, in any form; no username has an @."""
+        return credentials_of(await self.rows(BY_EMAIL if "@" in name else BY_USERNAME, {"key": login_key(name)}))
 
     async def replace_hash(self, user_id: int, old: str, new: str, transaction: Transaction | None = None) -> bool:
         """Replace a hash if it is still the `old` one; of two calls at once, one succeeds, the other returns False."""
@@ -72,6 +71,13 @@ def credentials_of(rows: Rows) -> StoredCredentials | None:
     return StoredCredentials(*rows[0]) if rows else None
 
 
+class Repeated(NamedTuple):
+    """A session whose last refresh was repeated, and how often that was."""
+
+    expires_at: datetime
+    times: int
+
+
 class LiveSession(Struct, frozen=True):
     """A session as its owner sees it."""
 
@@ -80,7 +86,6 @@ class LiveSession(Struct, frozen=True):
     address: str
     created_at: datetime
     last_used_at: datetime
-    expires_at: datetime
 
 
 # One query for each request checks the session and its user together.
@@ -178,18 +183,27 @@ class SessionRepository(Repository[LoginSession]):
         moved = await transaction.execute(
             update(LoginSession)
             .where(current)
-            .values(generation=generation + 1, refreshed_at=moment, last_used_at=moment, expires_at=expires_at)
+            .values(generation=generation + 1, repeats=0, refreshed_at=moment, expires_at=expires_at)
             .returning(LoginSession.id)
         )
         return moved.first() is not None
 
-    async def recently_rotated(
+    async def repeat(
         self, transaction: Transaction, session_id: int, user_id: int, generation: int, since: datetime
-    ) -> datetime | None:
-        """Return the end of a live session whose generation was incremented from this one after `since`, or None."""
+    ) -> Repeated | None:
+        """Count a repeat of the refresh by which a live session has left this generation after `since`.
+
+        Return None when there was none since then.
+        """
         recent = (LoginSession.generation == generation + 1) & (LoginSession.refreshed_at > since)
-        found = select(LoginSession.expires_at).where(live_session(session_id, user_id) & recent)
-        return await transaction.scalar(found)
+        counted = (
+            update(LoginSession)
+            .where(live_session(session_id, user_id) & recent)
+            .values(repeats=LoginSession.repeats + 1)
+            .returning(LoginSession.expires_at, LoginSession.repeats)
+        )
+        row = (await transaction.execute(counted)).first()
+        return Repeated(*row) if row else None
 
     async def end_live(self, transaction: Transaction, session_id: int, user_id: int) -> bool:
         """End a live session; return False when it has ended already."""

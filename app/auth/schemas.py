@@ -140,11 +140,15 @@ class SessionRead(Struct):
     id: SessionId
     device: Annotated[str, Meta(description="The User-Agent that signed in.", examples=["curl/8.5"])]
     address: Annotated[str, Meta(description="Where it signed in from.", examples=["203.0.113.7"])]
-    created_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]
+    created_at: Annotated[datetime, Meta(description="To the minute.", examples=["2026-01-31T12:00:00Z"])]
     last_used_at: Annotated[
-        datetime, Meta(description="Right to the minute.", examples=["2026-02-01T08:30:00.123456Z"])
+        datetime,
+        Meta(description="To the minute; refreshing alone is no use of it.", examples=["2026-02-01T08:30:00Z"]),
     ]
-    expires_at: Annotated[datetime, Meta(examples=["2026-02-15T08:30:00.123456Z"])]
+    expires_at: Annotated[
+        datetime,
+        Meta(description="When it ends at the latest; it ends sooner when unused.", examples=["2026-05-01T12:00:00Z"]),
+    ]
     current: Annotated[bool, Meta(description="Whether this very request belongs to it.", examples=[True])]
 
 

@@ -7,22 +7,24 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from app.auth.repository import CredentialRepository, SessionRepository, StoredCredentials
+from app.auth.repository import CredentialRepository, Repeated, SessionRepository, StoredCredentials
 from app.auth.schemas import Token
 from app.database.models import now
 from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import OAuthError, TooManyRequests
 from app.logs import log_security_event
-from app.security.limits import Client, Limits
+from app.security.limits import Client, Limits, account_of_id, account_of_name
 from app.security.passwords import Passwords
 from app.security.tokens import ACCESS, REFRESH, Claims, InvalidTokenError, Tokens
-from app.users.models import name_key
+from app.users.models import login_key
 
 # The largest integer that JavaScript clients can hold exactly.
 MAX_SESSION_ID = 2**53 - 1
 MAX_SESSIONS = 100
-# A client that didn't get the answer to a refresh repeats it within this time. Later, the token may have been stolen.
+# A client that lost the answer to a refresh asks again within this time, and is no thief; it may ask a few times at
+# once. Whoever goes on asking by a token that was spent gets nothing more.
 RETRY_WITHIN = timedelta(seconds=10)
+MOST_REPEATS = 12
 
 
 class WrongCredentials(OAuthError):
@@ -94,8 +96,9 @@ class AuthService:
             matches = await self.passwords.verify(account.hashed_password if account else None, password)
             return matches and account is not None and account.is_active
 
-        # Logins to one account count together, whether by its username or its e-mail address.
-        account_key = str(account.id) if account else name_key(name)
+        # By name and by address, guesses at one account are counted together. A name that nobody has, `13` say, isn't
+        # counted with the account of that id.
+        account_key = account_of_id(account.id) if account else account_of_name(login_key(name))
         try:
             matches = await self.limits.verify_within_limits(verify, account=account_key, network=client.network)
         except TooManyRequests:
@@ -107,7 +110,7 @@ class AuthService:
             raise refuse_login(account.id if account else None, client)
         hashed = account.hashed_password
         if self.passwords.is_outdated(hashed):
-            hashed = await self.rehash(account, password)
+            hashed = await self.rehash(account, password, client)
         return await self.open_session(account.id, client, hashed_password=hashed)
 
     def observe(self, outcome: str) -> None:
@@ -115,11 +118,18 @@ class AuthService:
         for observer in self.observers:
             observer(outcome)
 
-    async def rehash(self, account: StoredCredentials, password: str) -> str:
-        """Return the password's hash with the present parameters; store it unless the password has changed."""
+    async def rehash(self, account: StoredCredentials, password: str, client: Client) -> str:
+        """Store the password's hash with today's parameters, and return it; or the one that another login has stored.
+
+        Raise WrongCredentials when the password has been changed meanwhile.
+        """
         hashed = await self.passwords.hash(password)
-        await self.credentials.replace_hash(account.id, account.hashed_password, hashed)
-        return hashed
+        if await self.credentials.replace_hash(account.id, account.hashed_password, hashed):
+            return hashed
+        current = await self.credentials.by_id(account.id)
+        if current is None or not await self.passwords.verify(current.hashed_password, password):
+            raise refuse_login(account.id, client)
+        return current.hashed_password
 
     @retry_on_deadlock
     async def open_session(self, user_id: int, client: Client, *, hashed_password: str | None = None) -> Token:
@@ -172,14 +182,17 @@ class AuthService:
         except InvalidTokenError:
             raise InvalidRefreshToken from None
         async with self.database.transaction() as transaction:
-            token = await self.rotate(transaction, claims) or await self.repeat(transaction, claims)
-            ended = token is None and await self.sessions.end_live(transaction, claims.sid, claims.user_id)
-        # The end of the session is committed here, although the answer is an error.
-        if token is None:
-            event = "refresh_token_reused" if ended else "refresh_failed"
-            log_security_event(event, user_id=claims.user_id, session_id=claims.sid, address=client.address)
-            raise InvalidRefreshToken
-        return token
+            token = await self.rotate(transaction, claims)
+            repeated = None if token else await self.repeat(transaction, claims)
+            ended = not (token or repeated) and await self.sessions.end_live(transaction, claims.sid, claims.user_id)
+        # What was counted or ended is committed by now, although the answer may be an error.
+        if token:
+            return token
+        event = "refresh_repeated" if repeated else "refresh_token_reused" if ended else "refresh_failed"
+        log_security_event(event, user_id=claims.user_id, session_id=claims.sid, address=client.address)
+        if repeated and repeated.times <= MOST_REPEATS:
+            return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, repeated.expires_at)
+        raise InvalidRefreshToken
 
     async def rotate(self, transaction: Transaction, claims: Claims) -> Token | None:
         """Return the tokens of the session's next generation; None when the token isn't of the current generation."""
@@ -193,11 +206,10 @@ class AuthService:
             return None
         return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at)
 
-    async def repeat(self, transaction: Transaction, claims: Claims) -> Token | None:
-        """Return the tokens of the next generation again, within RETRY_WITHIN of the token's first use; else None."""
+    async def repeat(self, transaction: Transaction, claims: Claims) -> Repeated | None:
+        """Count a repeat of the session's last refresh, by the immediate predecessor within ten seconds."""
         session = (claims.sid, claims.user_id, claims.gen)
-        expires_at = await self.sessions.recently_rotated(transaction, *session, since=now() - RETRY_WITHIN)
-        return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at) if expires_at else None
+        return await self.sessions.repeat(transaction, *session, since=now() - RETRY_WITHIN)
 
     async def revoke(self, token: str, client: Client) -> None:
         """End the session of an access or refresh token, even if it has expired (RFC 7009); ignore other tokens."""

@@ -1,8 +1,8 @@
 """The rules of the list of sessions, in which a user sees and ends their own."""
 
-from msgspec import structs
+from datetime import datetime, timedelta
 
-from app.auth.repository import SessionRepository
+from app.auth.repository import LiveSession, SessionRepository
 from app.auth.schemas import SessionRead
 from app.database.sessions import Transaction
 from app.errors import NotFound
@@ -17,13 +17,30 @@ class SessionNotFound(NotFound):
 class SessionService:
     """The service that lists and ends a user's sessions."""
 
-    def __init__(self, sessions: SessionRepository) -> None:
+    def __init__(self, sessions: SessionRepository, longest: timedelta) -> None:
+        """`longest` is how long a session lasts at most."""
         self.sessions = sessions
+        self.longest = longest
 
     async def all(self, user_id: int, current: int) -> list[SessionRead]:
-        """Return the sessions that have not ended, the latest used first."""
-        sessions = await self.sessions.of_user(user_id)
-        return [SessionRead(**structs.asdict(session), current=session.id == current) for session in sessions]
+        """Return the sessions that have not ended, the latest used first.
+
+        Their times are no finer than a minute, and none moves when a session is refreshed: whoever has stolen a session
+        must not see when its owner refreshes.
+        """
+        return [self.read(session, current) for session in await self.sessions.of_user(user_id)]
+
+    def read(self, session: LiveSession, current: int) -> SessionRead:
+        """Return a session as its owner sees it."""
+        return SessionRead(
+            id=session.id,
+            device=session.device,
+            address=session.address,
+            created_at=to_minute(session.created_at),
+            last_used_at=to_minute(session.last_used_at),
+            expires_at=to_minute(session.created_at + self.longest),
+            current=session.id == current,
+        )
 
     async def end(self, transaction: Transaction, user_id: int, session_id: int) -> None:
         """End one session. Raise SessionNotFound."""
@@ -33,3 +50,8 @@ class SessionService:
     async def end_others(self, transaction: Transaction, user_id: int, current: int) -> int:
         """End all sessions but the current one, and return their number."""
         return await self.sessions.end_all(transaction, user_id, but=current)
+
+
+def to_minute(moment: datetime) -> datetime:
+    """Return the minute that a moment is in."""
+    return moment.replace(second=0, microsecond=0)

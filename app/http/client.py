@@ -9,6 +9,8 @@ from litestar.connection import ASGIConnection
 from app.security.limits import Client
 
 DEVICE_LENGTH = 256
+MOST_PROXIES = 20
+"""One behind the other; what is said of more of them isn't looked at."""
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
@@ -17,7 +19,8 @@ IPNetwork: TypeAlias = IPv4Network | IPv6Network
 def calling_client(request: ASGIConnection[Any, Any, Any, Any]) -> Client:
     """Return the client that makes the request, for limits, the list of sessions and the log."""
     device = request.headers.get("user-agent", "").replace("\0", "")[:DEVICE_LENGTH]
-    return Client(client_address(request), client_network(request), device)
+    address = client_address(request)
+    return Client(address, network_of(address), device)
 
 
 def client_address(request: ASGIConnection[Any, Any, Any, Any]) -> str:
@@ -29,8 +32,13 @@ def client_address(request: ASGIConnection[Any, Any, Any, Any]) -> str:
     """
     trusted: Sequence[IPNetwork] = request.app.state.trusted_proxies
     lines = request.headers.getall("x-forwarded-for", []) if trusted else []
-    hops = ",".join(lines).split(",")
-    address = parse_address(request.client.host) if request.client else None
+    return forwarded_address(request.client.host if request.client else "", lines, trusted)
+
+
+def forwarded_address(peer: str, lines: Sequence[str], trusted: Sequence[IPNetwork]) -> str:
+    """Return the address that is behind the trusted proxies; the peer's own, where the peer is none of them."""
+    hops = ",".join(lines).rsplit(",", MOST_PROXIES)[-MOST_PROXIES:]
+    address = parse_address(peer)
     while address and hops and any(address in network for network in trusted):
         further = parse_address(hops.pop())
         if further is None:
@@ -39,12 +47,11 @@ def client_address(request: ASGIConnection[Any, Any, Any, Any]) -> str:
     return str(address or "")
 
 
-def client_network(request: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Return the network by which limits count a client: its IPv4 address, or the /64 network of its IPv6 address.
+def network_of(address: str) -> str:
+    """Return the network that limits count an address by: an IPv4 address itself, or the /64 of an IPv6 address.
 
     One subscriber has at least a /64 (RFC 6177), and could otherwise guess passwords from 2^64 addresses.
     """
-    address = client_address(request)
     return str(IPv6Network((address, 64), strict=False)) if ":" in address else address
 
 

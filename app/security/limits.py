@@ -169,3 +169,13 @@ class Client(Struct, frozen=True):
     address: str
     network: str
     device: str
+
+
+def account_of_id(user_id: int) -> str:
+    """Return the name under which guesses at a user's password are counted."""
+    return f"user {user_id}"
+
+
+def account_of_name(name_key: str) -> str:
+    """Return the same for a name that nobody has; no such name is ever counted as a user's id."""
+    return f"name {name_key}"

@@ -11,6 +11,8 @@ from anyio import CapacityLimiter, to_thread
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+MAX_CHARACTERS = 256
+"""Of a password that an account can have."""
 HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 Result = TypeVar("Result")
 
@@ -36,28 +38,38 @@ class Passwords:
         self.dummy = dummy_hash()
 
     async def hash(self, password: str) -> str:
-        """Return the encoded hash of a password. Raise HashingOverloadedError."""
-        return await self._run(self.hasher.hash, normalise(password))
+        """Return the encoded hash. Raise HashingOverloadedError."""
+        return await self.run(self._hash, password)
 
     async def verify(self, hashed: str | None, password: str) -> bool:
         """Return whether a password has the hash; without a hash, compute one all the same, so that it takes as long.
 
         Raise HashingOverloadedError.
         """
-        matches = await self._run(self._verify, hashed or self.dummy, normalise(password))
+        matches = await self.run(self._verify, hashed or self.dummy, password)
         return matches and hashed is not None
 
     def is_outdated(self, hashed: str) -> bool:
         """Return whether a hash has other parameters than new ones have."""
         return self.hasher.check_needs_rehash(hashed)
 
+    def _hash(self, password: str) -> str:
+        return self.hasher.hash(normalise(password))
+
     def _verify(self, hashed: str, password: str) -> bool:
+        # What no account can have takes one hash like all others, but isn't normalised, which takes time by its square.
+        possible = len(password) <= MAX_CHARACTERS
         try:
-            return self.hasher.verify(hashed, password)
+            self.hasher.verify(hashed, normalise(password) if possible else "")
         except (VerificationError, InvalidHashError):
             return False
+        return possible
 
-    async def _run(self, function: Callable[..., Result], *args: str) -> Result:
+    async def run(self, function: Callable[..., Result], *args: str) -> Result:
+        """Return what the function returns, computed in one of the threads. Raise HashingOverloadedError.
+
+        Whatever takes long for some password runs there, and never in the event loop.
+        """
         if self.pending >= self.capacity:
             raise HashingOverloadedError
         self.pending += 1

@@ -42,7 +42,7 @@ class AccountMails:
         """Mail a token to an address that isn't verified, with which its owner confirms it."""
         user = await self.users.recipient(int(payload["user_id"]))
         if user and not user.email_verified:
-            state = address_state(user.email_key)
+            state = address_state(user.email, user.email_version)
             token = self.tokens.issue(VERIFICATION, user.id, VERIFICATION_LIFETIME, state=state)
             await self.mail.send(user.email, "Confirm your e-mail address", VERIFY, username=user.username, token=token)
 

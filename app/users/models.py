@@ -7,6 +7,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database.models import Base, PrimaryKey, Timestamps, code_point_string
 from app.errors import InvalidField, InvalidFields
 
+MAX_ADDRESS = 320
+
 
 class User(Timestamps, Base):
     """An account: a username, an e-mail address, a password and rights."""
@@ -32,7 +34,7 @@ class User(Timestamps, Base):
 
     id: Mapped[PrimaryKey]
     username: Mapped[str] = mapped_column(code_point_string(64))
-    email: Mapped[str] = mapped_column(String(320))
+    email: Mapped[str] = mapped_column(String(MAX_ADDRESS))
     # Names and addresses are unique in any case: the keys hold them folded, on both databases alike.
     username_key: Mapped[str] = mapped_column(String(64), unique=True)
     email_key: Mapped[str] = mapped_column(String(640), unique=True)
@@ -40,11 +42,28 @@ class User(Timestamps, Base):
     is_active: Mapped[bool] = mapped_column(default=True)
     is_superuser: Mapped[bool] = mapped_column(default=False)
     email_verified: Mapped[bool] = mapped_column(default=False)
+    # Goes up when the address changes and when it is verified: a token that was mailed before is then spent.
+    email_version: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 def name_key(name: str) -> str:
-    """Return a username or e-mail address with its case folded, by which equal ones are found."""
+    """Return a username with its case folded, by which equal ones are found."""
     return name.casefold()
+
+
+def address_key(address: str) -> str:
+    """Return an e-mail address, in its normal form, with the case of its local part folded: equal ones are found by it.
+
+    Two domains are one by IDNA 2008, for which `ß` and `ss` differ, as they do in local parts.
+    """
+    local_part, _, domain = address.rpartition("@")
+    return f"{''.join(map(fold, local_part))}@{domain}"
+
+
+def fold(character: str) -> str:
+    """Return a character without its case (Unicode's simple case folding: one character for one)."""
+    folded = character.casefold()
+    return folded if len(folded) == 1 else character.lower()
 
 
 def normalise_email(address: str) -> str:
@@ -53,3 +72,13 @@ def normalise_email(address: str) -> str:
         return validate_email(address, check_deliverability=False).normalized
     except EmailNotValidError:
         raise InvalidFields(InvalidField("/email", "must be an e-mail address")) from None
+
+
+def login_key(name: str) -> str:
+    """Return the key of whatever somebody types to sign in: a username, or an address in any of its forms."""
+    if "@" not in name or len(name) > MAX_ADDRESS:
+        return name_key(name)
+    try:
+        return address_key(normalise_email(name))
+    except InvalidFields:
+        return name_key(name)

@@ -28,7 +28,7 @@ class Recipient(Struct, frozen=True):
     id: int
     username: str
     email: str
-    email_key: str
+    email_version: int
     email_verified: bool
 
 

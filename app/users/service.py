@@ -14,7 +14,7 @@ from app.jobs.queue import JobQueue
 from app.logs import log_security_event
 from app.security.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Client, Limits
 from app.security.tokens import VERIFICATION, InvalidTokenError, Tokens, fingerprint
-from app.users.models import User, name_key, normalise_email
+from app.users.models import User, address_key, name_key, normalise_email
 from app.users.repository import UserRepository
 from app.users.schemas import RightsUpdate, UserCreate, UserRead, UserUpdate
 
@@ -78,7 +78,7 @@ class UserService:
             username=data.username,
             username_key=name_key(data.username),
             email=email,
-            email_key=name_key(email),
+            email_key=address_key(email),
             hashed_password=await self.credentials.hash_new(data.password, username=data.username, email=email),
             is_superuser=is_superuser,
         )
@@ -102,17 +102,21 @@ class UserService:
         Raise NameTaken, UserNotFound, InvalidFields and, for a new address, WrongPassword and TooManyRequests.
         """
         email = UNSET if data.email is UNSET else normalise_email(data.email)
+        checked = ""
         if email is not UNSET and email != (await self.users.read(caller.id)).email:
             if not data.current_password:  # An absent password isn't hashed, and counts as no failed login.
                 raise WrongPassword
-            await self.credentials.check_password(caller, data.current_password)
+            checked = (await self.credentials.check_password(caller, data.current_password)).hashed_password
         async with self.database.transaction() as transaction:
             user = await self.users.to_change(transaction, caller.id)
             old = user.email
             if data.username is not UNSET:
                 user.username, user.username_key = data.username, name_key(data.username)
             if email is not UNSET and email != old:
-                user.email, user.email_key, user.email_verified = email, name_key(email), False
+                if user.hashed_password != checked:  # address or password were changed since they were read above
+                    raise WrongPassword
+                user.email, user.email_key, user.email_verified = email, address_key(email), False
+                user.email_version += 1
             await self.users.save(transaction)
             if user.email != old:
                 await self.jobs.enqueue(transaction, ADDRESS_CHANGED_MAIL, {"user_id": user.id, "old_address": old})
@@ -166,7 +170,7 @@ class VerificationService:
     async def request(self, caller: Caller, address: str) -> None:
         """Enqueue another mail with a token to the caller's address, unless it is verified. Raise TooManyRequests."""
         await self.limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, caller.client.network)
-        await self.limits.hit(EMAIL_VERIFICATIONS, name_key(address))
+        await self.limits.hit(EMAIL_VERIFICATIONS, address_key(address))
         async with self.database.transaction() as transaction:
             await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": caller.id})
 
@@ -178,17 +182,13 @@ class VerificationService:
             raise InvalidVerificationToken from None
         async with self.database.transaction() as transaction:
             user = await self.users.find_to_change(transaction, claims.user_id)
-            if (
-                user is None
-                or not user.is_active
-                or user.email_verified
-                or address_state(user.email_key) != claims.state
-            ):
+            if user is None or not user.is_active or address_state(user.email, user.email_version) != claims.state:
                 raise InvalidVerificationToken
             user.email_verified = True
+            user.email_version += 1
         log_security_event("address_verified", user_id=claims.user_id, address=client.address)
 
 
-def address_state(email_key: str) -> str:
-    """Return the state to which a verification token is bound: the address to which it is mailed."""
-    return fingerprint(email_key)
+def address_state(email: str, email_version: int) -> str:
+    """Return what a verification token is bound to: the very address that it was mailed to, until that is verified."""
+    return fingerprint(f"{email_version} {email}")

@@ -171,7 +171,7 @@ async def good_token(label: str) -> str:
     """One of a new user's, of the kind that the operation takes."""
     user = await new_credentials()
     state = {
-        "POST /email-verification/confirm": (VERIFICATION, address_state(user.email_key)),
+        "POST /email-verification/confirm": (VERIFICATION, address_state(user.email, 0)),
         "POST /password-reset/confirm": (RESET, reset_state(user)),
     }.get(label)
     if state is None:

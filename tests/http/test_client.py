@@ -7,14 +7,14 @@ from httpx import ASGITransport, AsyncClient
 from litestar import Litestar, Request, get
 from litestar.datastructures import State
 
-from app.http.client import client_address, client_network
+from app.http.client import client_address, network_of
 
 PROXIES = ("10.0.0.0/8", "fd00::/8")
 
 
 @get("/")
 async def show(request: Request[object, object, State]) -> dict[str, str]:
-    return {"address": client_address(request), "network": client_network(request)}
+    return {"address": client_address(request), "network": network_of(client_address(request))}
 
 
 async def seen(peer: str | None, *forwarded: str, trusted: tuple[str, ...] = PROXIES) -> dict[str, str]:
