@@ -11,8 +11,8 @@ from app.auth.guard import create_guard
 from app.auth.jobs import CredentialMails
 from app.auth.last_write import LastWrite
 from app.auth.repository import CredentialRepository, SessionRepository
-from app.auth.service import AuthService, Lifetimes
-from app.auth.sessions import SessionService
+from app.auth.service import AuthService
+from app.auth.sessions import Lifetimes, SessionService
 from app.http.feature import Feature, Parts, provide
 from app.settings import Settings
 
@@ -26,7 +26,7 @@ def feature(parts: Parts) -> Feature:
         dependencies=provide(
             auth=create_auth_service(parts),
             credentials=create_credential_service(parts),
-            sessions=SessionService(sessions, lifetimes(parts.settings).absolute),
+            sessions=SessionService(sessions, lifetimes(parts.settings)),
         ),
         on_app_init=[create_guard(sessions, parts.settings.secret_key, parts.settings.algorithm)],
         middleware=[DefineMiddleware(LastWrite, sessions=sessions)] if parts.replicas.standbys else [],

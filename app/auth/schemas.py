@@ -147,7 +147,7 @@ class SessionRead(Struct):
     ]
     expires_at: Annotated[
         datetime,
-        Meta(description="When it ends at the latest; it ends sooner when unused.", examples=["2026-05-01T12:00:00Z"]),
+        Meta(description="When it ends, unless it is used until then.", examples=["2026-02-15T08:30:00Z"]),
     ]
     current: Annotated[bool, Meta(description="Whether this very request belongs to it.", examples=[True])]
 

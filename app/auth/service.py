@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from app.auth.repository import CredentialRepository, Repeated, SessionRepository, StoredCredentials
 from app.auth.schemas import Token
+from app.auth.sessions import Lifetimes
 from app.database.models import now
 from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import OAuthError, TooManyRequests
@@ -43,17 +44,6 @@ class InvalidRefreshToken(OAuthError):
 
     error = "invalid_grant"
     detail = "The refresh token is invalid, expired or revoked"
-
-
-class Lifetimes(Struct, frozen=True):
-    """The lifetimes of tokens and sessions."""
-
-    access: timedelta
-    """The lifetime of an access token."""
-    idle: timedelta
-    """The time after which a session ends that isn't refreshed."""
-    absolute: timedelta
-    """The time after which any session ends."""
 
 
 class LoginObserver(Protocol):
@@ -139,7 +129,7 @@ class AuthService:
         """
         session_id = secrets.randbelow(MAX_SESSION_ID) + 1
         moment = now()
-        expires_at = self.expiry(moment, moment)
+        expires_at = self.lifetimes.end(moment, moment)
         columns: dict[str, object] = {
             "id": session_id,
             "user_id": user_id,
@@ -158,10 +148,6 @@ class AuthService:
             await self.sessions.open(transaction, columns, max_sessions=MAX_SESSIONS)
         log_security_event("login", user_id=user_id, session_id=session_id, address=client.address)
         return self.issue_tokens(user_id, session_id, 0, expires_at)
-
-    def expiry(self, created_at: datetime, refreshed_at: datetime) -> datetime:
-        """Return the time at which a session expires: after the idle or the absolute lifetime, whichever is earlier."""
-        return min(refreshed_at + self.lifetimes.idle, created_at + self.lifetimes.absolute)
 
     def issue_tokens(self, user_id: int, session_id: int, generation: int, expires_at: datetime) -> Token:
         """Return an access token, and the refresh token of a generation; neither outlives the session."""
@@ -201,7 +187,7 @@ class AuthService:
         if created_at is None:
             return None
         moment = now()
-        expires_at = self.expiry(created_at, moment)
+        expires_at = self.lifetimes.end(created_at, moment)
         if not await self.sessions.rotate(transaction, *session, moment=moment, expires_at=expires_at):
             return None
         return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at)

@@ -2,10 +2,27 @@
 
 from datetime import datetime, timedelta
 
+from msgspec import Struct
+
 from app.auth.repository import LiveSession, SessionRepository
 from app.auth.schemas import SessionRead
 from app.database.sessions import Transaction
 from app.errors import NotFound
+
+
+class Lifetimes(Struct, frozen=True):
+    """The lifetimes of tokens and sessions."""
+
+    access: timedelta
+    """Of an access token."""
+    idle: timedelta
+    """Of a session that isn't refreshed."""
+    absolute: timedelta
+    """Of any session."""
+
+    def end(self, created_at: datetime, refreshed_at: datetime) -> datetime:
+        """Return when a session ends by itself: unused for too long, or too old."""
+        return min(refreshed_at + self.idle, created_at + self.absolute)
 
 
 class SessionNotFound(NotFound):
@@ -17,10 +34,9 @@ class SessionNotFound(NotFound):
 class SessionService:
     """The service that lists and ends a user's sessions."""
 
-    def __init__(self, sessions: SessionRepository, longest: timedelta) -> None:
-        """`longest` is how long a session lasts at most."""
+    def __init__(self, sessions: SessionRepository, lifetimes: Lifetimes) -> None:
         self.sessions = sessions
-        self.longest = longest
+        self.lifetimes = lifetimes
 
     async def all(self, user_id: int, current: int) -> list[SessionRead]:
         """Return the sessions that have not ended, the latest used first.
@@ -38,7 +54,7 @@ class SessionService:
             address=session.address,
             created_at=to_minute(session.created_at),
             last_used_at=to_minute(session.last_used_at),
-            expires_at=to_minute(session.created_at + self.longest),
+            expires_at=to_minute(self.lifetimes.end(session.created_at, session.last_used_at)),
             current=session.id == current,
         )
 

@@ -43,7 +43,7 @@ async def test_a_session_tells_where_and_when_it_began(app: Litestar, client: As
     """The device calls itself what it likes; the address is the connection's."""
     await add_user(app, "alice")
     phone = client_from(app, "198.51.100.7", **{"User-Agent": "Phone/1.0"})
-    began = now()
+    began = now().replace(second=0, microsecond=0)
     pair = (await log_in(phone, "alice")).json()
     (session,) = await listed(client, pair)
     assert session.device == "Phone/1.0"
@@ -83,15 +83,11 @@ async def test_exactly_one_session_is_the_current_one(app: Litestar, client: Asy
         assert [session.device for session in sessions if session.current] == [f"device {number}"]
 
 
-async def test_refreshing_keeps_the_session_and_counts_as_use(app: Litestar, client: AsyncClient) -> None:
+async def test_refreshing_keeps_the_session(app: Litestar, client: AsyncClient) -> None:
     """The list shows one login, not each token."""
     pair = await new_user(app)
-    (before,) = await listed(client, pair)
-    (after,) = await listed(client, await refreshed(client, pair))
-    assert after.id == before.id
-    assert after.created_at == before.created_at
-    assert after.last_used_at > before.last_used_at
-    assert after.expires_at > before.expires_at
+    before = await listed(client, pair)
+    assert await listed(client, await refreshed(client, pair)) == before
 
 
 async def test_ending_a_session_signs_it_out_at_once(app: Litestar, client: AsyncClient) -> None:
