@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from msgspec import Struct
-
 from app.auth.repository import CredentialRepository, Repeated, SessionRepository, StoredCredentials
 from app.auth.schemas import Token
 from app.auth.sessions import Lifetimes
