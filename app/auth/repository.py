@@ -11,6 +11,7 @@ from app.auth.caller import SignedIn
 from app.auth.models import LoginSession
 from app.database.driver import Rows
 from app.database.models import columns_of, now
+from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Transaction
 from app.users.models import User, login_key
@@ -223,8 +224,7 @@ class SessionRepository(Repository[LoginSession]):
 
     async def purge(self) -> int:
         """Delete the sessions that have expired, and return their number."""
-        async with self.database.transaction() as transaction:
-            return len(await self._end(transaction, LoginSession.expires_at <= now()))
+        return await delete_in_batches(self.database, LoginSession, LoginSession.expires_at <= now())
 
 
 def live_session(session_id: int, user_id: int) -> ColumnElement[bool]:

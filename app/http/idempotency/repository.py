@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from app.database.models import now
+from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Transaction
 from app.http.idempotency.models import StoredAnswer
@@ -42,7 +43,6 @@ CLAIM = {
 SAME_REQUEST = (StoredAnswer.user_id == bindparam("user")) & (StoredAnswer.request == bindparam("digest"))
 READ = select(StoredAnswer.content, StoredAnswer.answer).where(SAME_REQUEST)
 STORE = update(StoredAnswer).where(SAME_REQUEST).values(answer=bindparam("stored"))
-PURGE = delete(StoredAnswer).where(StoredAnswer.created_at < bindparam("oldest")).returning(StoredAnswer.user_id)
 
 
 class AnswerRepository(Repository[StoredAnswer]):
@@ -71,5 +71,4 @@ class AnswerRepository(Repository[StoredAnswer]):
 
     async def purge(self) -> int:
         """Delete the answers that are older than LIFETIME, and return their number."""
-        async with self.database.transaction() as transaction:
-            return len(await self.rows(PURGE, {"oldest": now() - LIFETIME}, transaction))
+        return await delete_in_batches(self.database, StoredAnswer, StoredAnswer.created_at < now() - LIFETIME)
