@@ -51,6 +51,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     refresh_token_idle_days: Positive = 14
     refresh_token_absolute_days: Positive = 90
     registration: Literal["open", "closed"] = "open"
+    registrations_per_hour: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    """Of one client network."""
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: Port = 8000

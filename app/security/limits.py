@@ -179,3 +179,8 @@ def account_of_id(user_id: int) -> str:
 def account_of_name(name_key: str) -> str:
     """Return the same for a name that nobody has; no such name is ever counted as a user's id."""
     return f"name {name_key}"
+
+
+def registrations_per_hour(most: int) -> RateLimitItem:
+    """Return the limit on the registrations of one client network."""
+    return RateLimitItemPerHour(most, namespace="registrations")

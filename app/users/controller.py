@@ -40,10 +40,12 @@ class UserController(Controller):
     path = "/users"
     tags = ["Users"]
 
-    @post("/", opt=PUBLIC, summary="Register", responses=raises(NameTaken, RegistrationClosed))
-    async def create_user(self, users: Users, data: JSONBody[UserCreate]) -> Response[UserRead]:
+    @post("/", opt=PUBLIC, summary="Register", responses=raises(NameTaken, RegistrationClosed, TooManyRequests))
+    async def create_user(
+        self, request: Request[Any, Any, Any], users: Users, data: JSONBody[UserCreate]
+    ) -> Response[UserRead]:
         """Open an account. Username and e-mail address must be free, in any case."""
-        user = await users.register(data)
+        user = await users.register(data, calling_client(request))
         return Response(to_read(user), headers={"Location": f"/users/{user.id}"})
 
     @get("/", opt=SUPERUSER, summary="List the accounts", response_headers=PAGE_HEADERS)

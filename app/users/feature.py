@@ -5,6 +5,7 @@ from litestar.openapi.spec import Tag
 from app.auth.feature import create_credential_service
 from app.auth.repository import SessionRepository
 from app.http.feature import Feature, Parts, provide
+from app.security.limits import registrations_per_hour
 from app.users.commands import create_superuser
 from app.users.controller import UserController, VerificationController
 from app.users.jobs import AccountMails
@@ -28,10 +29,12 @@ def feature(parts: Parts) -> Feature:
 
 def create_user_service(parts: Parts) -> UserService:
     """Return the service that opens, changes and deletes accounts."""
+    settings = parts.settings
+    is_open = settings.registration == "open"
     return UserService(
         UserRepository(parts.database),
         SessionRepository(parts.database),
         create_credential_service(parts),
         parts.jobs,
-        registration_open=parts.settings.registration == "open",
+        registrations=registrations_per_hour(settings.registrations_per_hour) if is_open else None,
     )

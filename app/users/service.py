@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from limits import RateLimitItem
 from msgspec import UNSET
 
 from app.auth.caller import Caller
@@ -55,20 +56,21 @@ class UserService:
         credentials: CredentialService,
         jobs: JobQueue,
         *,
-        registration_open: bool,
+        registrations: RateLimitItem | None,
     ) -> None:
-        """Let anybody register where `registration_open` is set."""
+        """`registrations` limits those of one client network; with None, registration is closed."""
         self.database = users.database
         self.users = users
         self.sessions = sessions
         self.credentials = credentials
         self.jobs = jobs
-        self.registration_open = registration_open
+        self.registrations = registrations
 
-    async def register(self, data: UserCreate) -> User:
-        """Create an account for anybody. Raise RegistrationClosed, and the errors of `create`."""
-        if not self.registration_open:
+    async def register(self, data: UserCreate, client: Client) -> User:
+        """Create an account for anybody. Raise RegistrationClosed, TooManyRequests, and the errors of `create`."""
+        if self.registrations is None:
             raise RegistrationClosed
+        await self.credentials.limits.hit(self.registrations, client.network)
         return await self.create(data)
 
     async def create(self, data: UserCreate, *, is_superuser: bool = False) -> User:

@@ -258,6 +258,17 @@ async def test_the_list_of_sessions_does_not_tell_when_somebody_refreshes(app: L
     assert {before[0][name][-4:] for name in ("created_at", "last_used_at", "expires_at")} == {":00Z"}
 
 
+async def test_one_network_opens_so_many_accounts_in_an_hour(settings: Settings) -> None:
+    """Another network goes on, and so do those who have an account."""
+    app = create_app(replace(settings, registrations_per_hour=3))
+    async with connect_to(app) as client:
+        answers = [await register(client, f"user{number}") for number in range(4)]
+        assert [answer.status_code for answer in answers] == [201] * 3 + [429]
+        assert int(answers[-1].headers["Retry-After"]) > 3000
+        assert (await register(client_from(app, "203.0.113.9"), "another")).status_code == 201
+        assert (await log_in(client, "user1")).status_code == 200
+
+
 async def test_limits_tell_clients_apart(app: Litestar, client: AsyncClient) -> None:
     """The attacks above come from one address; another one is let in as ever."""
     await add_user(app, "alice")
