@@ -54,16 +54,10 @@ def name_key(name: str) -> str:
 def address_key(address: str) -> str:
     """Return an e-mail address, in its normal form, with the case of its local part folded: equal ones are found by it.
 
-    Two domains are one by IDNA 2008, for which `ß` and `ss` differ, as they do in local parts.
+    Domains are compared as they are: `straße.de` and `strasse.de` are two (IDNA 2008).
     """
     local_part, _, domain = address.rpartition("@")
-    return f"{''.join(map(fold, local_part))}@{domain}"
-
-
-def fold(character: str) -> str:
-    """Return a character without its case (Unicode's simple case folding: one character for one)."""
-    folded = character.casefold()
-    return folded if len(folded) == 1 else character.lower()
+    return f"{local_part.casefold()}@{domain}"
 
 
 def normalise_email(address: str) -> str:

@@ -35,15 +35,9 @@ def upgrade() -> None:
 
 
 def key_of(address: str) -> str:
-    """Return what two addresses have in common that are the same."""
+    """Return an address with the case of its local part folded."""
     local_part, _, domain = address.rpartition("@")
-    return f"{''.join(map(fold, local_part))}@{domain}"
-
-
-def fold(character: str) -> str:
-    """Return a character without its case."""
-    folded = character.casefold()
-    return folded if len(folded) == 1 else character.lower()
+    return f"{local_part.casefold()}@{domain}"
 
 
 def downgrade() -> None:

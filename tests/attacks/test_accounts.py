@@ -150,14 +150,11 @@ def test_few_of_many_proxies_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 # Addresses ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [("max@stra\u00dfe.de", "max@strasse.de"), ("stra\u00dfe@example.org", "strasse@example.org")]
-)
-async def test_two_addresses_are_two_owners(client: AsyncClient, one: str, other: str) -> None:
-    """`\u00df` and `ss` are two letters, in names of domains (IDNA 2008) and before the @."""
-    assert (await register(client, "one", email=one)).status_code == 201
-    assert (await register(client, "other", email=other)).status_code == 201
-    assert (await register(client, "third", email=one.replace("m", "M", 1).replace("s", "S", 1))).status_code == 400
+async def test_two_domains_are_two_owners(client: AsyncClient) -> None:
+    """`\u00df` and `ss` are two letters in names of domains (IDNA 2008)."""
+    assert (await register(client, "one", email="max@stra\u00dfe.de")).status_code == 201
+    assert (await register(client, "other", email="max@strasse.de")).status_code == 201
+    assert (await register(client, "third", email="MAX@STRA\u00dfE.de")).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -185,7 +182,7 @@ async def test_whatever_registers_signs_in_and_resets(
 
 def test_the_keys_of_names_and_addresses() -> None:
     assert address_key("\u00c9va@stra\u00dfe.de") == address_key("\u00e9va@stra\u00dfe.de")
-    assert address_key("\u1e9e@example.org") == address_key("\u00df@example.org")
+    assert address_key("max@stra\u00dfe.de") != address_key("max@strasse.de")
     assert login_key("Alice") == "alice"
     assert login_key("x" * 400 + "@example.org") == "x" * 400 + "@example.org"
     assert login_key("no address@") == "no address@"
