@@ -6,10 +6,9 @@ from pathlib import Path
 
 import httpx
 
-from tests import servers
 from tests.factories import PASSWORD
 from tests.problems import assert_problem
-from tests.programs import STOP_SECONDS, service
+from tests.programs import STOP_SECONDS, free_port, service
 
 DRAIN_SECONDS = 3
 
@@ -29,7 +28,7 @@ def wait_until_draining(url: str) -> httpx.Response:
 
 def test_whoever_stops_serves_until_others_have_noticed(tmp_path: Path) -> None:
     """All workers say 503 and serve everything, and then the program ends as it should."""
-    port = servers.free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with service(tmp_path, port, DRAIN_SECONDS=str(DRAIN_SECONDS), WORKERS="2") as process:
         process.send_signal(signal.SIGTERM)
@@ -47,7 +46,7 @@ def test_whoever_stops_serves_until_others_have_noticed(tmp_path: Path) -> None:
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     """Whoever sends it doesn't want to wait for an hour."""
-    port = servers.free_port()
+    port = free_port()
     with service(tmp_path, port, DRAIN_SECONDS="3600") as process:
         process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
@@ -58,7 +57,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 def test_an_interrupt_stops_at_once(tmp_path: Path) -> None:
     """Ctrl-C is pressed by people."""
-    port = servers.free_port()
+    port = free_port()
     with service(tmp_path, port, DRAIN_SECONDS="3600") as process:
         process.send_signal(signal.SIGINT)
         assert process.wait(STOP_SECONDS) == 0

@@ -16,7 +16,7 @@ from httpx import AsyncClient, Response
 
 from tests import servers
 from tests.factories import PASSWORD, SECRET, log_in, register
-from tests.programs import service
+from tests.programs import free_port, service
 
 LONGEST_SECONDS = 30
 on_empty_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
@@ -125,7 +125,7 @@ def test_of_many_that_start_at_once_one_migrates(
     name = empty_database_url.rpartition("/")[2].partition("?")[0]
 
     def start(number: int, url: str) -> int:
-        folder, port = tmp_path / str(number), servers.free_port()
+        folder, port = tmp_path / str(number), free_port()
         folder.mkdir()
         pooler = str(pooled).lower()
         with service(folder, port, SECRET_KEY=SECRET, DATABASE_URL=url, DATABASE_POOLER=pooler):
@@ -145,7 +145,7 @@ def server_url() -> str:
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     """The other serves meanwhile; the program that started both goes on."""
-    port = servers.free_port()
+    port = free_port()
     with service(tmp_path, port, WORKERS="2") as process:
         before = workers(process.pid)
         os.kill(before[0], signal.SIGKILL)

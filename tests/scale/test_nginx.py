@@ -8,14 +8,14 @@ import httpx
 from tests import servers
 from tests.factories import PASSWORD, SECRET
 from tests.problems import assert_problem
-from tests.programs import STOP_SECONDS, service
+from tests.programs import STOP_SECONDS, free_port, service
 
 AWAY = "The service is temporarily unavailable; try again"
 
 
 def test_when_an_instance_ends_the_other_serves_on(empty_sqlite_url: str, tmp_path: Path) -> None:
     """No request is lost; and when both are gone, that is a problem detail like all others."""
-    ports = servers.free_port(), servers.free_port()
+    ports = free_port(), free_port()
     for port in ports:
         (tmp_path / str(port)).mkdir()
     variables = {"SECRET_KEY": SECRET, "DATABASE_URL": empty_sqlite_url, "PUBLIC_URL": "http://127.0.0.1:8000"}
@@ -36,7 +36,7 @@ def test_when_an_instance_ends_the_other_serves_on(empty_sqlite_url: str, tmp_pa
 
 def test_a_body_that_is_too_large_is_refused_by_nginx() -> None:
     """With a problem detail; no instance hears of it."""
-    with servers.nginx(servers.free_port(), in_turn=False) as port:
+    with servers.nginx(free_port(), in_turn=False) as port:
         answer = httpx.post(f"http://127.0.0.1:{port}/users/", content=b"x" * (1024 * 1024 + 1))
     assert (answer.status_code, answer.headers["Content-Type"]) == (413, "application/problem+json")
     assert answer.json()["instance"] == answer.headers["X-Request-ID"]

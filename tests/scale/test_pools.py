@@ -10,9 +10,8 @@ from sqlalchemy import make_url
 
 from app.database.sessions import Database
 from app.operations.health import log_connections
-from tests import servers
 from tests.factories import SECRET, register
-from tests.programs import service
+from tests.programs import free_port, service
 
 
 async def open_connections(server: asyncpg.Connection, url: str) -> int:
@@ -29,7 +28,7 @@ async def test_all_workers_together_stay_within_the_pool(
     postgresql_url: str, server: asyncpg.Connection, tmp_path: Path, *, workers: int, pool: int, most: int
 ) -> None:
     """Under more requests at once than there are connections; each of them is served."""
-    port = servers.free_port()
+    port = free_port()
     settings = {"SECRET_KEY": SECRET, "WORKERS": str(workers), "DATABASE_POOL_SIZE": str(pool)}
     with service(tmp_path, port, DATABASE_URL=postgresql_url, **settings):
         async with AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
@@ -58,5 +57,5 @@ async def test_more_connections_than_the_server_has_are_one_line_in_the_log(
 async def test_the_program_says_so_once_when_it_starts(postgresql_url: str, tmp_path: Path) -> None:
     """Not once a worker."""
     settings = {"SECRET_KEY": SECRET, "WORKERS": "2", "DATABASE_POOL_SIZE": "900"}
-    with service(tmp_path, servers.free_port(), DATABASE_URL=postgresql_url, **settings):
+    with service(tmp_path, free_port(), DATABASE_URL=postgresql_url, **settings):
         assert (tmp_path / "out").read_text().count("DATABASE_POOL_SIZE is above the limit of the server") == 1
