@@ -18,7 +18,7 @@ from tests.factories import Gateway
 from tests.programs import POOLED
 
 # What reaches into an application, or listens to it, doesn't reach into another process.
-IN_PROCESS = {"capsys", "capfd", "monkeypatch", "statements", "impatient"}
+IN_PROCESS = {"capsys", "capfd", "monkeypatch", "statements", "short_time_outs"}
 SETTINGS = {"app", "settings"}
 NEEDED = {"nginx": ("nginx", "redis-server"), "pgbouncer": ("pgbouncer",)}
 
