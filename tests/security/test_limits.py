@@ -18,7 +18,13 @@ from structlog.testing import capture_logs
 from app.errors import TooManyRequests
 from app.main import create_app
 from app.security import limits as module
-from app.security.limits import FAILED_LOGINS, PASSWORD_RESETS, PASSWORD_RESETS_PER_NETWORK, Limits, OrderedMemoryStorage
+from app.security.limits import (
+    FAILED_LOGINS,
+    PASSWORD_RESETS,
+    PASSWORD_RESETS_PER_NETWORK,
+    Limits,
+    OrderedMemoryStorage,
+)
 from app.security.passwords import HashingOverloadedError
 from app.settings import Settings
 from tests import servers
