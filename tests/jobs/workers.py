@@ -113,7 +113,7 @@ async def claim_and_die(database: Database) -> None:
 
 @contextmanager
 def logged(event: str) -> Iterator[tuple[Sequence[EventDict], asyncio.Event]]:
-    """Capture the log; the second of the two is set once it has a line of this name."""
+    """Capture the log; give its lines, and an event that is set once one of them has this name."""
     seen = asyncio.Event()
 
     def note(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
