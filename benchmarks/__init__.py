@@ -1,1 +1,1 @@
-"""The project measured against its peers, and what it costs: `python -m benchmarks --help`."""
+"""Measure what the project costs, and compare it with its peers: `python -m benchmarks --help`."""

@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Take the measurements that were asked for; only all of them together are written to the results."""
+    """Take the measurements that were asked for, and write the results when those were all."""
     chosen = arguments()
     require_wrk()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated"))  # So that no server is left behind.

@@ -1,4 +1,4 @@
-"""Several servers under the same load, in turn, so that what changes on the machine meets them all."""
+"""Compare servers under the same load, in turn, so that every change of the machine affects all of them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from benchmarks.report import Table, spread
 USERS, ITEMS = 1_000, 100_000
 
 Samples = Mapping[tuple[str, str], Sequence[Sample]]
-"""The samples of each route and server, one a round."""
+"""The samples of each route and server, one for each round."""
 
 
 def requests(token: str) -> dict[str, Request]:

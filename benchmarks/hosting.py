@@ -1,4 +1,4 @@
-"""What the process round the application costs: start-up, memory, a second worker, the choice of server."""
+"""Measure the process round the application: start-up, memory, a second worker, and the choice of server."""
 
 import os
 
@@ -29,7 +29,7 @@ HOSTS = (
 
 
 def startup(plan: Plan) -> list[Table]:
-    """Start each server a few times and look at it before it has served anything."""
+    """Start each server a few times; measure how long that takes, and its memory before the first request."""
     plan.postgres.create("startup")
     rows = []
     for server in (servers.limit, servers.project, servers.tickets):

@@ -1,7 +1,7 @@
 """The limit: the measured routes as a bare ASGI callable on asyncpg, PyJWT and msgspec, with no framework.
 
 It makes the project's checks (token, session and user, bounds of the input) with the fewest round trips and
-the least code that can do so, and nothing else: no request ids, no logs, no security headers.
+the least code, and does nothing else: no request ids, no logs, no security headers.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Whether a list costs more the deeper the page is, or the more rows others have."""
+"""Measure a list by the depth of the page, and by the number of rows that others have."""
 
 import httpx
 
@@ -32,7 +32,7 @@ def depth(plan: Plan) -> list[Table]:
 
 
 def size(plan: Plan) -> list[Table]:
-    """Load the first page of a user whose items lie scattered among ever more of other users."""
+    """Load the first page of a user whose items lie among more and more items of other users."""
     plan.postgres.create("size")
     plan.postgres.add_users("size", USERS)
     rows = []

@@ -1,4 +1,4 @@
--- Arguments: the method, the body and the body's media type. Prints what came of it as one line of JSON, times in microseconds.
+-- Arguments: the method, the body and the body's media type. Prints the result as one line of JSON, with times in microseconds.
 function init(args)
   wrk.method, wrk.body = args[1], args[2]
   wrk.headers["Content-Type"] = args[3]

@@ -1,4 +1,4 @@
-"""Load by wrk on one route, and what it cost the server and the database."""
+"""Load one route with wrk, and measure what that costs the server and the database."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Request:
-    """What each connection sends again and again."""
+    """The request that each connection sends again and again."""
 
     path: str
     method: str = "GET"
@@ -43,7 +43,7 @@ class Request:
 
 
 class Outcome(msgspec.Struct):
-    """What `load.lua` prints, times in microseconds."""
+    """The line that `load.lua` prints; times are in microseconds."""
 
     requests: int
     duration: int
@@ -70,7 +70,7 @@ def require_wrk() -> None:
 
 
 def probe(server: Running, request: Request) -> httpx.Response:
-    """Send a request once; wrk counts only 400 and above as errors, so this is where a redirect shows."""
+    """Send a request once. Raise Failed unless it succeeds: wrk takes a redirect for a success."""
     headers = request.headers | {"Content-Type": request.media_type}
     answer = httpx.request(request.method, server.url + request.path, content=request.body, headers=headers)
     if not answer.is_success:
@@ -99,7 +99,7 @@ def finish(wrk: subprocess.Popen[str]) -> Outcome:
 
 
 def measure(server: Running, plan: Plan, request: Request, *, connections: int) -> Sample:
-    """Warm up for a second, then load and look at the CPU clocks before and after."""
+    """Warm up for a second, then load, and read the CPU clocks before and after."""
     probe(server, request)
     finish(start(server, request, connections=connections, seconds=1))
     pids = server.pid, plan.postgres.pid

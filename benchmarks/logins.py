@@ -1,4 +1,4 @@
-"""What logins cost, and what they do to reads beside them."""
+"""Measure logins, and reads beside logins."""
 
 from urllib.parse import urlencode
 

@@ -1,4 +1,4 @@
-"""Processes that the benchmarks start: how to end them, and what they used."""
+"""End the processes that the benchmarks start, and measure their CPU time and memory."""
 
 import signal
 import subprocess
@@ -11,7 +11,7 @@ STOP_SECONDS = 15
 
 
 def stop(process: subprocess.Popen[bytes], by: signal.Signals = signal.SIGTERM) -> None:
-    """End a process; its children are its own to end, unless it does not answer in time."""
+    """End a process, which ends its children itself; kill all of them when that takes too long."""
     if process.poll() is not None:
         return
     family = tree(process.pid)

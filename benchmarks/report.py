@@ -1,4 +1,4 @@
-"""Tables of what was measured, and on what."""
+"""Write tables of results, and the machine and versions that they are from."""
 
 import platform
 import subprocess
@@ -25,7 +25,7 @@ VERSIONS = "import sys; from importlib.metadata import version; print(*map(versi
 
 @dataclass(frozen=True)
 class Table:
-    """One table; `note` says how its figures came about."""
+    """One table; `note` says how its figures were measured."""
 
     title: str
     note: str

@@ -1,4 +1,4 @@
-"""The three routes of daily life: the project between the limit and the tickets' stack."""
+"""Compare the three routes that are used most: the limit, the project and the tickets' stack."""
 
 from statistics import median
 

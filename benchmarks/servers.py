@@ -1,4 +1,4 @@
-"""The servers that are compared, each started as it ships with one worker, its log in a file."""
+"""Start the servers that are compared, each as it ships, with one worker and its log in a file."""
 
 import os
 import secrets
@@ -21,12 +21,12 @@ START_SECONDS = 30
 
 
 class Failed(Exception):
-    """A server that does not start or a request that is not answered with 2xx: nothing was measured."""
+    """A server didn't start, or a request wasn't answered with 2xx: nothing was measured."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """How a server is started; `{port}` in the command is replaced."""
+    """A server's command, in which `{port}` is replaced, and its environment."""
 
     name: str
     command: tuple[str, ...]
@@ -42,7 +42,7 @@ tickets = Server("tickets", (*UVICORN, "benchmarks.tickets:app"))
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers."""
+    """A server that runs."""
 
     pid: int
     url: str
@@ -82,7 +82,7 @@ def running(server: Server, database_url: str) -> Iterator[Running]:
 
 
 def _live(process: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait until the server answers; False when it has ended or takes too long."""
+    """Wait until the server answers; return False when it has ended or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client() as client:
         while process.poll() is None and time.monotonic() < deadline:

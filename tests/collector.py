@@ -1,4 +1,4 @@
-"""A collector of traces on this machine: it keeps what it is sent by OTLP over HTTP."""
+"""A collector of traces on this machine, which keeps what it receives by OTLP over HTTP."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,57 +13,58 @@ Attributes = dict[str, object]
 
 
 class Collector:
-    """What has been sent so far, and where to."""
+    """The traces that have come so far."""
 
     def __init__(self) -> None:
         self.url = ""
         self.received: list[tuple[str, bytes]] = []
+        """The path and the body of each request."""
 
     @property
     def raw(self) -> bytes:
-        """Every byte of it."""
+        """The bytes of all bodies."""
         return b"".join(body for _, body in self.received)
 
     @property
     def batches(self) -> list[ExportTraceServiceRequest]:
-        """As the protocol defines them."""
+        """The bodies, as the protocol defines them."""
         return [ExportTraceServiceRequest.FromString(body) for _, body in self.received]
 
     @property
     def services(self) -> set[object]:
-        """Whose spans they are."""
+        """The names of the services that sent them."""
         resources = [part.resource for batch in self.batches for part in batch.resource_spans]
         return {attributes(resource.attributes)["service.name"] for resource in resources}
 
     @property
     def spans(self) -> list[Span]:
-        """In the order in which they ended."""
+        """All spans, in the order in which they ended."""
         parts = [part for batch in self.batches for part in batch.resource_spans]
         return [span for part in parts for scope in part.scope_spans for span in scope.spans]
 
     @property
     def requests(self) -> list[Span]:
-        """Those of requests."""
+        """The spans of requests."""
         return [span for span in self.spans if span.kind == Span.SpanKind.SPAN_KIND_SERVER]
 
     def request(self, name: str) -> Span:
-        """The one request of this name."""
+        """Return the one request of this name."""
         (span,) = [span for span in self.requests if span.name == name]
         return span
 
     def statements(self, request: Span) -> list[Span]:
-        """The spans within a request's."""
+        """Return the spans of a request's statements."""
         return [span for span in self.spans if span.parent_span_id == request.span_id]
 
 
 def attributes(pairs: Iterable[KeyValue]) -> Attributes:
-    """The attributes of a span or a resource."""
+    """Return the attributes of a span or a resource, by name."""
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "") for pair in pairs}
 
 
 @contextmanager
 def running() -> Iterator[Collector]:
-    """One that listens."""
+    """Run a collector."""
     collector = Collector()
 
     class Receiver(BaseHTTPRequestHandler):
@@ -74,7 +75,7 @@ def running() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """It says nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
         collector.url = f"http://127.0.0.1:{server.server_port}"

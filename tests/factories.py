@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from app.auth.feature import create_auth_service
 from app.auth.service import AuthService
 from app.database.driver import Rows
+from app.database.sessions import Database
 from app.http.feature import Parts
 from app.security.limits import Client
 from app.security.passwords import Passwords
@@ -54,6 +55,16 @@ class Gateway(AsyncHTTPTransport):
 
     async def aclose(self) -> None:
         """Stay open for the next client."""
+
+
+@asynccontextmanager
+async def open_database(url: str, *, pool_size: int = 20, pooler: bool = False) -> AsyncIterator[Database]:
+    """Open a database without an application; its connections are closed at the end of the block."""
+    database = Database(url, pool_size=pool_size, pooler=pooler)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def parts_of(app: Litestar) -> Parts:

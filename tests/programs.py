@@ -1,7 +1,8 @@
-"""The project's programs as processes of their own."""
+"""Runs the project's programs as processes of their own."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,14 +16,21 @@ import msgspec
 from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-# Where PgBouncer is, when the tests go through it.
 POOLED = "TEST_POOLED_URL"
+"""The variable that says where PgBouncer is, when the tests go through it."""
 LONGEST_SECONDS = 180
 STOP_SECONDS = 15
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of these tests with no setting of the service in it but these."""
+    """Return the environment of these tests with no setting of the service in it but these."""
     known = {field.encode_name for field in msgspec.structs.fields(Settings)}
     inherited = {name: value for name, value in os.environ.items() if name not in known}
     pooler = {"DATABASE_POOLER": "true"} if os.environ.get(POOLED) else {}
@@ -49,7 +57,7 @@ def alembic(folder: Path, *arguments: str, url: str) -> subprocess.CompletedProc
 
 @contextmanager
 def service(folder: Path, port: int, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """The service, which is ready; what it prints is in `out` in its folder."""
+    """Run the service and wait until it is ready; what it prints goes to `out` in its folder."""
     with (folder / "out").open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "app", *arguments],
@@ -68,7 +76,7 @@ def service(folder: Path, port: int, *arguments: str, **variables: str) -> Itera
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """End a process that leads a session, and all that it started: an orphan would do another test's jobs."""
+    """End a process that leads a session, and every process that it started: an orphan would do another test's jobs."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""nginx, PgBouncer and Redis for the tests, from Debian's packages; and instances of the service."""
+"""Runs nginx, PgBouncer and Redis, from Debian's packages, and instances of the service."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.factories import SECRET
-from tests.programs import ROOT, service
+from tests.programs import ROOT, free_port, service
 
 NGINX_CONF = ROOT / "deploy" / "nginx.conf"
 LONGEST_SECONDS = 20
@@ -34,20 +34,13 @@ max_client_conn = 1000
 """
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def missing(name: str) -> str | None:
-    """Why a program can't be run; None when it can."""
+    """Return why a program can't be run; None when it can."""
     return None if shutil.which(name, path=PATH) else f"{name} is not installed; Debian's package has its name"
 
 
 def program(name: str) -> str:
-    """Where a program of Debian's is; without it the test is skipped."""
+    """Return the path of a program; skip the test when it isn't installed."""
     if (reason := missing(name)) is not None:
         pytest.skip(reason)
     return str(shutil.which(name, path=PATH))
@@ -55,7 +48,7 @@ def program(name: str) -> str:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for sockets, and which belongs to whoever runs the programs in it."""
+    """Make a folder whose path is short enough for sockets, and which belongs to the user of the programs in it."""
     with TemporaryDirectory(prefix="scale-", dir="/tmp") as path:
         if user := runner():
             shutil.chown(path, user)
@@ -63,13 +56,13 @@ def folder() -> Iterator[Path]:
 
 
 def runner() -> str | None:
-    """Who runs the programs, some of which refuse to run as root."""
+    """Return the user of the programs, some of which refuse to run as root; None for the tests' own user."""
     return "nobody" if os.geteuid() == 0 else None
 
 
 @contextmanager
 def running(command: list[str], path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in the foreground, until the block ends."""
+    """Run a program in the foreground, until the block ends."""
     with (path / "out").open("wb") as out:
         process = subprocess.Popen(command, user=runner(), cwd=path, stdout=out, stderr=out)
         try:
@@ -80,7 +73,7 @@ def running(command: list[str], path: Path) -> Iterator[subprocess.Popen[bytes]]
 
 
 def wait_for(address: tuple[str, int], path: Path) -> None:
-    """Until somebody listens at a port; fails with what the program wrote."""
+    """Wait until somebody listens at a port; fail with the program's output."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while time.monotonic() < deadline:
         with socket.socket() as probe, suppress(OSError):
@@ -91,18 +84,25 @@ def wait_for(address: tuple[str, int], path: Path) -> None:
 
 
 @contextmanager
-def redis() -> Iterator[str]:
-    """A Redis that keeps nothing; its URL."""
+def redis_server() -> Iterator[tuple[str, int]]:
+    """Run a Redis that keeps nothing on disk; give its URL and the id of its process."""
     port = free_port()
     command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with folder() as path, running(command, path):
+    with folder() as path, running(command, path) as process:
         wait_for(("127.0.0.1", port), path)
-        yield f"redis://127.0.0.1:{port}/0"
+        yield f"redis://127.0.0.1:{port}/0", process.pid
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """Run a Redis that keeps nothing on disk; give its URL."""
+    with redis_server() as (url, _):
+        yield url
 
 
 @contextmanager
 def pgbouncer(server: str, *, pool_size: int = 8) -> Iterator[str]:
-    """PgBouncer in transaction mode before a PostgreSQL server; the URL of the same database through it."""
+    """Run PgBouncer in transaction mode before a PostgreSQL server; give the URL of the same database through it."""
     command = [program("pgbouncer"), "pgbouncer.ini"]
     address, port = make_url(server), free_port()
     with folder() as path:
@@ -115,7 +115,10 @@ def pgbouncer(server: str, *, pool_size: int = 8) -> Iterator[str]:
 
 @contextmanager
 def nginx(*ports: int, in_turn: bool = True) -> Iterator[int]:
-    """The project's own configuration of nginx before instances at these ports; its port."""
+    """Run nginx, as `deploy/nginx.conf` has it, before instances at these ports; give its port.
+
+    With `in_turn`, fail at the end of the block unless each instance had its share of the requests.
+    """
     port = free_port()
     with folder() as path:
         (path / "nginx.conf").write_text(nginx_conf(port, ports, path))
@@ -127,7 +130,7 @@ def nginx(*ports: int, in_turn: bool = True) -> Iterator[int]:
 
 
 def nginx_conf(port: int, ports: tuple[int, ...], path: Path) -> str:
-    """`deploy/nginx.conf` for these instances, in the frame of a server that needs no rights."""
+    """Return `deploy/nginx.conf` for these instances, with the settings of a server that needs no rights."""
     site = NGINX_CONF.read_text()
     start, end = site.index("    server "), site.index("    keepalive ")
     servers = "".join(f"    server 127.0.0.1:{instance} max_fails=0;\n" for instance in ports)
@@ -140,7 +143,7 @@ def nginx_conf(port: int, ports: tuple[int, ...], path: Path) -> str:
 
 
 def assert_in_turn(log: Path, ports: tuple[int, ...]) -> None:
-    """Each instance had its share of the requests; a test that asks one alone would show nothing."""
+    """Assert that each instance had its share of the requests; a test that asks one alone would show nothing."""
     lines = log.read_text().splitlines()
     for port in ports:
         assert lines.count(f"127.0.0.1:{port}") > len(lines) / len(ports) / 2, (port, len(lines))
@@ -148,7 +151,7 @@ def assert_in_turn(log: Path, ports: tuple[int, ...]) -> None:
 
 @contextmanager
 def instances(count: int, folder: Path, **variables: str) -> Iterator[list[int]]:
-    """Instances of the service with the same settings, each a program of its own; their ports."""
+    """Run instances of the service with the same settings, each a program of its own; give their ports."""
     ports = [free_port() for _ in range(count)]
     shared: Mapping[str, str] = {
         "SECRET_KEY": SECRET,

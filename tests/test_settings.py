@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import DEFAULT_DATABASE_URL, ENV_FILE, Settings, SettingsError, database_url, write_first_secret
+from app.settings import (
+    DEFAULT_DATABASE_URL,
+    ENV_FILE,
+    Settings,
+    SettingsError,
+    database_url,
+    mailbox,
+    smtp_server,
+    write_first_secret,
+)
 from tests.factories import SECRET
 from tests.programs import ROOT
 
@@ -259,3 +268,81 @@ def test_production_is_given_no_secret_by_itself(monkeypatch: pytest.MonkeyPatch
     assert not write_first_secret()
     with pytest.raises(SettingsError, match="SECRET_KEY is not set"):
         Settings.load()
+
+
+# Mail -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "tls", "start_tls"),
+    [
+        ("smtp://mail.example.org", 587, False, True),
+        ("smtp://mail.example.org:25?starttls=auto", 25, False, None),
+        ("smtp://mail?starttls=never", 587, False, False),
+        ("smtp://localhost:1025/", 1025, False, None),
+        ("smtp://[::1]", 587, False, None),
+        ("smtp://127.0.0.1?starttls=required", 587, False, True),
+        ("smtps://mail.example.org", 465, True, False),
+    ],
+)
+def test_the_url_of_a_mail_server_says_how_tls_begins(
+    url: str, port: int, *, tls: bool, start_tls: bool | None
+) -> None:
+    server = smtp_server(url)
+    assert (server.port, server.tls, server.start_tls) == (port, tls, start_tls)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mail.example.org",
+        "http://robot:hidden@mail.example.org",
+        "smtp://",
+        "smtp://robot:hidden@mail.example.org:port",
+        "smtp://robot:hidden@mail.example.org:99999",
+        "smtp://robot@mail.example.org",
+        "smtp://robot:hid#den@mail.example.org",
+        "smtp://mail.example.org/path",
+        "smtp://mail.example.org?starttls=perhaps",
+        "smtp://mail.example.org?tls=1",
+        "smtps://mail.example.org?starttls=never",
+    ],
+)
+def test_a_bad_smtp_url_is_one_line_without_the_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="SMTP_URL must be smtp://") as raised:
+        load(SMTP_URL=url)
+    assert "hid" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["a", "@", "a@", "@b", "a@b, c@d", "A <a@b> x", "A\n<a@b>", "a b@c", "<>"])
+def test_a_bad_sender_is_one_line(text: str) -> None:
+    with pytest.raises(SettingsError, match="MAIL_FROM must be an address"):
+        load(MAIL_FROM=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "address"),
+    [
+        ("no-reply@localhost", "", "no-reply@localhost"),
+        ("Acme Inc. <a@example.org>", "Acme Inc.", "a@example.org"),
+        ('"Acme, Zoë" <a@example.org>', "Acme, Zoë", "a@example.org"),
+    ],
+)
+def test_a_sender_may_have_a_name(text: str, name: str, address: str) -> None:
+    sender = mailbox(text)
+    assert (sender.display_name, sender.addr_spec) == (name, address)
+
+
+# Limits ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["memory://", "redis", "redis://", "redis://[", "redis://host:port", "http://host"])
+def test_a_storage_that_is_no_redis_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="RATE_LIMIT_STORAGE"):
+        load(RATE_LIMIT_STORAGE=url)
+
+
+@pytest.mark.parametrize("url", ["", "redis://host", "valkeys://user:word@host:6380/1"])
+def test_a_redis_or_valkey_is_accepted(url: str) -> None:
+    assert load(RATE_LIMIT_STORAGE=url).rate_limit_storage == url

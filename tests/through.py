@@ -1,7 +1,7 @@
-"""`pytest --through=nginx` and `--through=pgbouncer`: the same tests, with what production has in between.
+"""`pytest --through=nginx` and `--through=pgbouncer`: the same tests, with a program of production in between.
 
 Through nginx, a client's requests go in turn to two instances, which are programs of their own; the test's own
-application only looks into their database. Through PgBouncer, an application reaches PostgreSQL by its pool.
+application only reads and writes their database. Through PgBouncer, an application reaches PostgreSQL by its pool.
 """
 
 import os
@@ -17,19 +17,19 @@ from tests import servers
 from tests.factories import Gateway
 from tests.programs import POOLED
 
-# What reaches into an application, or listens to it, doesn't reach into another process.
-IN_PROCESS = {"capsys", "capfd", "monkeypatch", "statements", "impatient"}
+# Fixtures that change an application or listen to it, which they can't do in another process.
+IN_PROCESS = {"capsys", "capfd", "monkeypatch", "statements", "short_time_outs"}
 SETTINGS = {"app", "settings"}
 NEEDED = {"nginx": ("nginx", "redis-server"), "pgbouncer": ("pgbouncer",)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option."""
+    """Add the option `--through`."""
     parser.addoption("--through", choices=["nginx", "pgbouncer"], help="put it between the tests and what they test")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the way doesn't concern, and count it by its reason."""
+    """Leave out the tests that can't go through the program, and count them by their reasons."""
     reason = {"nginx": not_through_nginx, "pgbouncer": not_through_pgbouncer}.get(config.option.through)
     if reason is None:
         return
@@ -47,27 +47,27 @@ LEFT_OUT = pytest.StashKey[list[str]]()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist's, which has no types
-    """Each process collects all tests and leaves the same out: take what one of them tells."""
+    """Take the reasons of one process; each collects all tests, and leaves the same ones out."""
     if reasons := getattr(node, "workeroutput", {}).get("left_out"):
         node.config.stash[LEFT_OUT] = reasons
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many were left out for which reason."""
+    """Tell how many tests were left out, and why."""
     reasons = terminalreporter.config.stash.get(LEFT_OUT, [])
     for reason in sorted(set(reasons)):
         terminalreporter.write_line(f"left out: {reasons.count(reason)} tests {reason}")
 
 
 def not_through_pgbouncer(item: pytest.Item) -> str | None:
-    """Why a test isn't run through PgBouncer; None when it is."""
+    """Return why a test isn't run through PgBouncer; None when it is."""
     if marker := item.get_closest_marker("direct"):
         return str(marker.args[0])
     return None if on_postgresql(item) else "that don't use PostgreSQL"
 
 
 def not_through_nginx(item: pytest.Item) -> str | None:
-    """Why a test isn't run through nginx; None when it is."""
+    """Return why a test isn't run through nginx; None when it is."""
     assert isinstance(item, pytest.Function)
     if "client" not in item.fixturenames:
         return "that send no request, or to an application of their own"
@@ -84,20 +84,15 @@ def not_through_nginx(item: pytest.Item) -> str | None:
 
 
 def on_postgresql(item: pytest.Item) -> bool:
-    """Whether a test uses PostgreSQL, be it as one of two."""
+    """Return whether a test uses PostgreSQL."""
     assert isinstance(item, pytest.Function)
-    kinds = [value for name, value in getattr(item, "callspec", NONE).params.items() if name.endswith("database_url")]
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    kinds = [value for name, value in parameters.items() if name.endswith("database_url")]
     return "postgresql" in kinds or any(name.endswith("postgresql_url") for name in item.fixturenames)
 
 
-class NONE:
-    """Of a test without parameters."""
-
-    params: dict[str, object] = {}
-
-
 def start(config: pytest.Config, stack: ExitStack, server: str) -> None:
-    """Start PgBouncer once for all processes of the tests; end them all when a program isn't there."""
+    """Start PgBouncer once for all processes of the tests; end the run when a program isn't installed."""
     for name in NEEDED.get(config.option.through, ()):
         if (reason := servers.missing(name)) is not None:
             pytest.exit(f"Nothing was tested through {config.option.through}: {reason}", returncode=0)
@@ -107,7 +102,7 @@ def start(config: pytest.Config, stack: ExitStack, server: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _pooled() -> Iterator[None]:
-    """Every database knows of the pooler that its URL leads to, whatever settings a test makes for itself."""
+    """Tell every database that its URL leads to a pooler, when it does, whatever settings a test makes for itself."""
     init = Database.__init__
 
     def pooled(self: Database, url: str, **options: Any) -> None:  # noqa: ANN401 - the application's
@@ -123,7 +118,7 @@ def _pooled() -> Iterator[None]:
 def instances(
     migrated_postgresql_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Gateway, Redis]]:
-    """Two instances on this process's database behind nginx, and the Redis that counts for both."""
+    """The way to two instances on this process's database, and the Redis that counts for both."""
     folder = tmp_path_factory.mktemp("instances")
     with (
         servers.redis() as redis,
@@ -136,7 +131,7 @@ def instances(
 
 @pytest.fixture
 def gateway(request: pytest.FixtureRequest) -> Gateway | None:
-    """Where requests go instead of into the test's own process, when they do; nothing has been counted there."""
+    """The way to the instances, whose limits have counted nothing yet; None where requests stay in this process."""
     if request.config.option.through != "nginx":
         return None
     way: Gateway

@@ -21,9 +21,9 @@ from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import bearer, client_from, execute, fetch, new_user, open_session, refresh, status_of
 from tests.factories import PASSWORD, People, Statements, add_user, connect_to, log_in
-from tests.jobs.test_mail import Mailbox, smtp
 from tests.outbox import deliver, run_jobs, token_in
 from tests.problems import assert_problem, pointers
+from tests.smtp import Mailbox, smtp
 
 NEW = "a new and better one"
 WRONG = "The current password is wrong"

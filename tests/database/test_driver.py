@@ -1,4 +1,4 @@
-"""Statements that the driver runs itself: the same rows, errors and pool as SQLAlchemy's own way."""
+"""Statements that the driver runs itself give the same rows and errors as SQLAlchemy, and keep to its pool."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ from app.database.sessions import Database
 from app.http.problems import app_error
 from app.items.models import Item
 from app.jobs.models import Job
-from tests.factories import on_postgresql
+from tests.factories import on_postgresql, open_database
 
 NUMBER = bindparam("number", type_=BigInteger())
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -46,20 +46,18 @@ SLEEPER = (
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """A database without an application."""
-    database = Database(database_url)
-    yield database
-    await database.close()
+async def other(database_url: str) -> AsyncIterator[Database]:
+    """The same database, by connections of its own."""
+    async with open_database(database_url) as database:
+        yield database
 
 
 def borrowed(database: Database) -> int:
-    """How many connections are out of the pool."""
+    """Return how many connections are out of the pool."""
     return database.engine.pool.checkedout()  # type: ignore[attr-defined,no-any-return]  # only some pools count
 
 
-async def test_its_rows_are_those_of_sqlalchemy(database: Database) -> None:
-    """By position, times in UTC with their zone."""
+async def test_its_rows_are_those_of_sqlalchemy_and_times_are_in_utc(database: Database) -> None:
     statement = select(literal_column("1"), bindparam("at", type_=Job.run_at.type), bindparam("nothing", type_=None))
     parameters = {"at": AT, "nothing": None}
     (row,) = await database.fetch_prepared(statement, parameters)
@@ -78,8 +76,9 @@ async def test_its_rows_are_those_of_sqlalchemy(database: Database) -> None:
     ],
     ids=["a column that converts", "a parameter that converts", "a list", "a default of the table's"],
 )
-def test_what_sqlalchemy_does_more_for_is_left_to_it(database: Database, statement: Statement) -> None:
-    """The driver would be given what it doesn't know, or give what the application doesn't."""
+def test_a_statement_whose_values_sqlalchemy_converts_is_left_to_sqlalchemy(
+    database: Database, statement: Statement
+) -> None:
     assert prepare(statement, {"payload": {}, "ids": [], "id": 1, "user_id": 1}, database.engine.dialect) is None
 
 
@@ -98,7 +97,7 @@ def test_what_sqlalchemy_does_more_for_is_left_to_it(database: Database, stateme
 async def test_its_errors_are_those_of_sqlalchemy(
     database: Database, statement: Statement, parameters: dict[str, object], kind: type[DBAPIError], status: int
 ) -> None:
-    """Of the kinds that the application tells apart, and its connection stays."""
+    """A connection whose statement has failed goes back to the pool."""
     with pytest.raises(kind) as failure:
         await database.fetch_prepared(statement, parameters)
     assert app_error(failure.value).status == status
@@ -109,7 +108,7 @@ async def test_its_errors_are_those_of_sqlalchemy(
 @pytest.mark.direct("about connections of the server's own")
 @on_postgresql
 async def test_a_statement_that_is_broken_off_takes_its_connection_with_it(database: Database) -> None:
-    """Nobody else gets one that may still be at work, and none is lost from the pool."""
+    """No other request gets a connection that may still be at work, and the pool loses no place."""
     (before,) = await database.fetch_prepared(BACKEND, {})
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
@@ -121,10 +120,10 @@ async def test_a_statement_that_is_broken_off_takes_its_connection_with_it(datab
 
 @pytest.mark.direct("about connections of the server's own")
 @on_postgresql
-async def test_a_connection_that_ends_under_a_statement_is_an_outage(database: Database) -> None:
-    """And none of the pool."""
+async def test_a_connection_that_ends_under_a_statement_is_an_outage_and_leaves_the_pool(
+    database: Database, other: Database
+) -> None:
     waiting = asyncio.create_task(database.fetch_prepared(SLEEP, {}))
-    other = Database(database.engine.url.render_as_string(hide_password=False))
     rows: Rows = []
     while not rows:
         rows = await other.fetch(SLEEPER, {})
@@ -134,18 +133,22 @@ async def test_a_connection_that_ends_under_a_statement_is_an_outage(database: D
     assert failure.value.connection_invalidated
     assert app_error(failure.value).status == 503
     assert borrowed(database) == 0
-    await other.close()
 
 
 @pytest.mark.direct("about connections of the server's own")
 @on_postgresql
-async def test_connections_that_the_server_has_closed_are_not_used(database: Database) -> None:
-    """The pool opens new ones, and no statement fails for them."""
-    pids = await asyncio.gather(*(database.fetch_prepared(BACKEND, {}) for _ in range(5)))
-    other = Database(database.engine.url.render_as_string(hide_password=False))
-    for (pid,) in {tuple(rows[0]) for rows in pids}:
+async def test_no_statement_fails_for_connections_that_the_server_has_closed(
+    database: Database, other: Database
+) -> None:
+    """The pool opens new ones."""
+    before = await backends(database)
+    for pid in before:
         await other.fetch(TERMINATE, {"pid": pid})
-    await other.close()
     await asyncio.sleep(0.1)
-    after = await asyncio.gather(*(database.fetch_prepared(BACKEND, {}) for _ in range(5)))
-    assert not {tuple(rows[0]) for rows in pids} & {tuple(rows[0]) for rows in after}
+    assert not before & await backends(database)
+
+
+async def backends(database: Database) -> set[int]:
+    """Return the server's processes that answer five statements at once."""
+    answers = await asyncio.gather(*(database.fetch_prepared(BACKEND, {}) for _ in range(5)))
+    return {rows[0][0] for rows in answers}

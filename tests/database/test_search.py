@@ -1,4 +1,4 @@
-"""Search, as items have it: every word, in any case, as it is written."""
+"""Search, as items have it: every word is a part of the text, in any case."""
 
 import pytest
 from httpx import AsyncClient
@@ -13,12 +13,12 @@ from tests.problems import pointers
 
 @pytest.fixture
 async def alice(people: People) -> AsyncClient:
-    """Somebody who is signed in."""
+    """A client who is signed in."""
     return await people.sign_in("alice")
 
 
 async def found(client: AsyncClient, q: str, **params: str) -> list[str]:
-    """The titles that a search finds, oldest first."""
+    """Return the titles that a search finds, oldest first."""
     answer = await client.get("/items/", params={"q": q, "sort": "id", **params})
     assert answer.status_code == 200, answer.text
     return [item["title"] for item in answer.json()]
@@ -43,7 +43,7 @@ async def found(client: AsyncClient, q: str, **params: str) -> list[str]:
     ],
 )
 async def test_every_word_is_in_the_title_or_the_description(alice: AsyncClient, q: str, expected: list[str]) -> None:
-    """As a part of it, in any case and order; no words ask for nothing, and find everything."""
+    """The words come in any case and order; a search without words finds everything."""
     await create_item(alice, "Umbrella", "Black, folding")
     await create_item(alice, "Umbrella stand")
     await create_item(alice, "Boots", "for which there is a STAND")
@@ -67,8 +67,7 @@ async def test_every_word_is_in_the_title_or_the_description(alice: AsyncClient,
         ("ﬀ", "FF"),
     ],
 )
-async def test_case_is_unicodes(alice: AsyncClient, title: str, q: str) -> None:
-    """On either database, whatever its locale."""
+async def test_case_is_unicodes_whatever_the_locale_of_the_database(alice: AsyncClient, title: str, q: str) -> None:
     await create_item(alice, title)
     await create_item(alice, "something else")
     assert title in await found(alice, q)
@@ -77,7 +76,6 @@ async def test_case_is_unicodes(alice: AsyncClient, title: str, q: str) -> None:
 
 @pytest.mark.parametrize("sign", ["%", "_", "/", "\\", "'", '"', "*", "?", "[", "^", "$", ".", "(", "--", "\\%", "/%"])
 async def test_every_character_stands_for_itself(alice: AsyncClient, sign: str) -> None:
-    """Wildcards and quotes too."""
     await create_item(alice, "plain")
     await create_item(alice, f"a{sign}b")
     for q in (sign, f"a{sign}b", f"A{sign}"):
@@ -85,8 +83,7 @@ async def test_every_character_stands_for_itself(alice: AsyncClient, sign: str) 
     assert await found(alice, f"a{sign}{sign}b") == []
 
 
-async def test_a_search_follows_the_changes(alice: AsyncClient) -> None:
-    """Of either field."""
+async def test_a_search_follows_changes_of_either_field(alice: AsyncClient) -> None:
     await create_item(alice, "Umbrella", "Black")
     await alice.patch("/items/1", json={"title": "Parasol"})
     assert (await found(alice, "umbrella"), await found(alice, "parasol black")) == ([], ["Parasol"])
@@ -99,8 +96,7 @@ async def test_a_search_finds_only_the_callers(people: People, alice: AsyncClien
     assert await found(await people.sign_in("bob"), "umbrella") == []
 
 
-async def test_ten_words_are_enough(alice: AsyncClient) -> None:
-    """The same word twice is one."""
+async def test_a_search_takes_ten_different_words(alice: AsyncClient) -> None:
     await create_item(alice, "abcdefghijk")
     assert await found(alice, " ".join("abcdefghijABC")) == ["abcdefghijk"]
     assert pointers(await alice.get("/items/", params={"q": " ".join("abcdefghijk")})) == ["/q"]
@@ -111,7 +107,7 @@ async def test_ten_words_are_enough(alice: AsyncClient) -> None:
 async def test_postgresql_finds_the_same_with_its_index_and_without(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, without: list[str]
 ) -> None:
-    """Trigrams of other scripts and of signs, where the locale makes any, and words that are too short to have one."""
+    """Some of these words have no trigrams: signs, words of other scripts in some locales, and short words."""
     for setting in without:
         monkeypatch.setitem(POSTGRESQL_SETTINGS, setting, "off")
     app = create_app(settings)

@@ -1,4 +1,4 @@
-"""Servers to break, and the figures that the tests measured."""
+"""PostgreSQL servers to break, and the figures that the tests measure."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from tests import postgresql
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what the tests recorded (`record_property`): the figures of docs/reliability.md."""
+    """Show the figures of docs/reliability.md, which the tests record by `record_property`."""
     for report in terminalreporter.getreports("passed"):
         if report.user_properties:
             figures = ", ".join(f"{name} {value}" for name, value in report.user_properties)
@@ -18,7 +18,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def server_folder() -> Iterator[str]:
-    """Where a PostgreSQL of the test's own lives: not in TMPDIR, which may be closed to the user that runs it."""
+    """A folder for a PostgreSQL of the test's own; not in TMPDIR, which may be closed to the user that runs it."""
     with tempfile.TemporaryDirectory(prefix="postgresql-", dir="/tmp") as folder:
         yield folder
 

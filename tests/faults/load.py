@@ -1,4 +1,4 @@
-"""A small load generator: raw HTTP/1.1 over connections of its own, and what came of each request."""
+"""A small load generator: it sends raw HTTP/1.1 over connections of its own, and records how each request ended."""
 
 import asyncio
 from collections import Counter
@@ -16,15 +16,15 @@ from tests.factories import PASSWORD, SECRET, log_in, register
 
 PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "METRICS": "true"}
 REFUSED, HUNG_UP = 0, -1
-"""What is noted in a status' place: no connection came about; one did, and ended without an answer."""
+"""Stand in the place of a status where no connection was made, and where one ended without an answer."""
 ANSWER_WITHIN_SECONDS = 60
 OTHERS_WITHIN_MS = 100
-"""What 99 of 100 of the requests of those who do nothing wrong take at most."""
+"""The longest that 99 of 100 requests may take of clients who do nothing wrong."""
 
 
 @dataclass
 class Load:
-    """What came of requests: for each its status, the seconds that it took, and the id that it was sent with."""
+    """The outcomes of requests: the status of each, the seconds that it took, and the id that it was sent with."""
 
     outcomes: list[tuple[int, float, str]] = field(default_factory=list)
 
@@ -34,17 +34,17 @@ class Load:
         return Counter(status for status, _, _ in self.outcomes)
 
     def ids(self, *statuses: int) -> set[str]:
-        """The ids of the requests that ended so."""
+        """Return the ids of the requests that ended with one of these."""
         return {request_id for status, _, request_id in self.outcomes if status in statuses}
 
     @property
     def p99_ms(self) -> float:
-        """What 99 of 100 requests took at most."""
+        """The longest that 99 of 100 requests took."""
         return round(quantiles([seconds * 1000 for _, seconds, _ in self.outcomes], n=100)[98], 1)
 
 
 class Connection:
-    """One connection, as the client sees it."""
+    """One connection, at the client's end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -53,7 +53,7 @@ class Connection:
     @classmethod
     @asynccontextmanager
     async def to(cls, port: int) -> AsyncIterator[Self]:
-        """A new one; it is reset at the end of the block, with whatever is still on its way."""
+        """Open a connection, and reset it at the end of the block, with all that is still on its way."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             yield cls(reader, writer)
@@ -61,17 +61,17 @@ class Connection:
             writer.transport.abort()
 
     async def send(self, data: bytes) -> None:
-        """Put bytes on the wire."""
+        """Send bytes."""
         self.writer.write(data)
         await self.writer.drain()
 
     async def status(self) -> int:
-        """The status of the next answer, read to its end. Raises IncompleteReadError, OSError and TimeoutError."""
+        """Return the status of the next answer, read to its end. Raise IncompleteReadError, OSError, TimeoutError."""
         status, _ = await self.answer()
         return status
 
     async def answer(self) -> tuple[int, bytes]:
-        """The next answer's status and body. Raises IncompleteReadError, OSError and TimeoutError."""
+        """Return the next answer's status and body. Raise IncompleteReadError, OSError and TimeoutError."""
         async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
             head = await self.reader.readuntil(b"\r\n\r\n")
             fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:-2])
@@ -80,7 +80,7 @@ class Connection:
 
 
 def request(method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
-    """A request as it goes over the wire."""
+    """Return the bytes of a request."""
     fields = {"Host": "localhost"} | ({"Content-Length": str(len(body))} if body else {}) | dict(headers or {})
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
@@ -89,11 +89,11 @@ def request(method: str, path: str, headers: Mapping[str, str] | None = None, bo
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 LOGIN = request("POST", "/token", FORM, f"username=alice&password={PASSWORD.replace(' ', '+')}".encode())
-"""A right one, of alice."""
+"""A login of alice with the right password."""
 
 
 async def once(port: int, data: bytes) -> int:
-    """The status of a request over a connection of its own; REFUSED or HUNG_UP where there was none."""
+    """Send a request over a connection of its own; return its status, REFUSED or HUNG_UP."""
     try:
         async with Connection.to(port) as connection:
             try:
@@ -109,7 +109,7 @@ async def once(port: int, data: bytes) -> int:
 async def load(
     port: int, method: str, path: str, *, clients: int = 1, pause: float = 0, **headers: str
 ) -> AsyncIterator[Load]:
-    """So many clients that ask while the block runs, each time over a new connection and with an id of its own."""
+    """Let so many clients ask while the block runs, each time over a new connection and with an id of its own."""
     result = Load()
     running = True
 
@@ -133,25 +133,25 @@ async def load(
 
 
 def resident_mb(pid: int) -> int:
-    """The memory that a process has in use, in MB."""
+    """Return the memory that a process has in use, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
 
 def workers(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Return the processes that a process has started."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def sign_in(port: int, username: str = "alice") -> str:
-    """The Authorization header of a new user."""
+    """Register a user; return their Authorization header."""
     async with AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         assert (await register(client, username)).status_code == 201
         return f"Bearer {(await log_in(client, username)).json()['access_token']}"
 
 
 async def gauges(port: int) -> dict[str, float]:
-    """What the service's metrics without labels say."""
+    """Return the service's metrics that have no labels."""
     async with Connection.to(port) as connection:
         await connection.send(request("GET", "/metrics"))
         _, body = await connection.answer()
@@ -160,7 +160,7 @@ async def gauges(port: int) -> dict[str, float]:
 
 
 async def seconds_until(condition: Callable[[], bool]) -> float:
-    """How long it takes from now until something is so; at most a minute."""
+    """Return how long it takes from now until a condition is true; fail after a minute."""
     started = monotonic()
     while not condition():
         assert monotonic() < started + 60

@@ -1,10 +1,9 @@
-"""The real program as in production, and clients of it."""
+"""Runs the program as in production, and clients of it."""
 
 import asyncio
-import socket
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -14,22 +13,17 @@ import asyncpg
 from httpx import AsyncClient, Limits, Response
 
 from tests.factories import PASSWORD, SECRET, log_in, register
-from tests.programs import service
+from tests.programs import free_port, service
 
+Record = Callable[[str, object], None]
+"""The type of the fixture `record_property`, which keeps a figure to be shown."""
 ANSWER_WITHIN_SECONDS = 5
-"""What a client waits at most, whatever the database does."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+"""The longest that a client waits, whatever the database does."""
 
 
 @contextmanager
 def production(folder: Path, database_url: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The service, started as in production: its address and its process."""
+    """Run the service as in production; give its address and its process."""
     port = free_port()
     settings = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "DATABASE_URL": database_url, "LOG_LEVEL": "WARNING"}
     folder.mkdir(exist_ok=True)
@@ -39,7 +33,7 @@ def production(folder: Path, database_url: str, **variables: str) -> Iterator[tu
 
 @asynccontextmanager
 async def signed_in(url: str, username: str = "alice") -> AsyncIterator[AsyncClient]:
-    """A client with an account of its own, which waits longer for an answer than the service may take."""
+    """Open a client with an account of its own, which waits longer for an answer than the service may take."""
     limits = Limits(max_connections=100, max_keepalive_connections=100)
     async with AsyncClient(base_url=url, timeout=30, limits=limits) as client:
         assert (await register(client, username)).status_code == 201
@@ -49,7 +43,7 @@ async def signed_in(url: str, username: str = "alice") -> AsyncIterator[AsyncCli
 
 
 class Writers:
-    """Clients that create one item after the other, and take nothing for an answer but 201 and 503."""
+    """Clients that create one item after the other, and accept no answer but 201 and 503."""
 
     def __init__(self, client: AsyncClient) -> None:
         self.client = client
@@ -61,7 +55,7 @@ class Writers:
     @classmethod
     @asynccontextmanager
     async def at_work(cls, client: AsyncClient, count: int) -> AsyncIterator[Self]:
-        """So many of them, until the end of the block; each second one's items take a transaction of two statements."""
+        """Run so many clients beside the block; each second one's items take a transaction of two statements."""
         writers = cls(client)
         async with asyncio.TaskGroup() as group:
             for number in range(count):
@@ -72,7 +66,7 @@ class Writers:
                 writers.stopping = True
 
     async def write(self, number: int) -> None:
-        """Create items until told to stop."""
+        """Create items until the block has ended."""
         for serial in range(1_000_000):
             headers = {"Idempotency-Key": f"{number}-{serial}"} if number % 2 else {}
             self.note(await self.client.post("/items/", json={"title": f"{number}-{serial}"}, headers=headers))
@@ -81,7 +75,7 @@ class Writers:
             await asyncio.sleep(0.02)
 
     def note(self, answer: Response) -> None:
-        """Count an answer, and keep the id of what was acknowledged."""
+        """Count an answer, and keep the id of an item that was acknowledged."""
         assert_available_or_503(answer)
         self.answers[answer.status_code] += 1
         if answer.status_code == 201:
@@ -89,7 +83,7 @@ class Writers:
             self.served.set()
 
     async def seconds_until_served(self) -> float:
-        """How long it takes from now until an item is created."""
+        """Return how long it takes from now until an item is created."""
         started = monotonic()
         self.served.clear()
         await self.served.wait()
@@ -97,14 +91,14 @@ class Writers:
 
 
 def assert_available_or_503(answer: Response) -> None:
-    """It is a success, or says that the client may try again, and when."""
+    """Assert that an answer is a success, or a 503 that says when to try again."""
     assert answer.is_success or answer.status_code == 503, answer.text
     assert ("Retry-After" in answer.headers) == (answer.status_code == 503)
 
 
 @asynccontextmanager
 async def connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to PostgreSQL that isn't the service's."""
+    """Open a connection to PostgreSQL that isn't the service's."""
     connection = await asyncpg.connect(database_url)
     try:
         yield connection
@@ -119,6 +113,6 @@ async def execute(database_url: str, statements: str) -> None:
 
 
 async def item_ids(database_url: str) -> set[int]:
-    """The items that PostgreSQL has."""
+    """Return the ids of the items that PostgreSQL has."""
     async with connected(database_url) as connection:
         return {row["id"] for row in await connection.fetch("SELECT id FROM items")}

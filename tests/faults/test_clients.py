@@ -1,7 +1,6 @@
-"""Clients that hang up, dawdle or stay silent."""
+"""Clients that hang up, are slow or stay silent."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -24,13 +23,14 @@ from tests.faults.load import (
     sign_in,
     workers,
 )
+from tests.faults.production import Record
 from tests.programs import service
 
 pytestmark = pytest.mark.faults
 
 CLOSED_WITHIN_SECONDS = 30
 MORE_MB = 64
-"""How much more memory any of this may take."""
+"""The most memory that these clients may cost."""
 
 
 async def test_a_thousand_clients_that_hang_up_leave_nothing_behind(
@@ -38,9 +38,9 @@ async def test_a_thousand_clients_that_hang_up_leave_nothing_behind(
     server: asyncpg.Connection,
     tmp_path: Path,
     free_tcp_port: int,
-    record_property: Callable[[str, object], None],
+    record_property: Record,
 ) -> None:
-    """After their headers, in their body, before their answer: twice, so that what leaks is seen to grow."""
+    """They do so after their headers, in their body and before their answer; twice, so that a leak is seen to grow."""
     with service(tmp_path, free_tcp_port, DATABASE_URL=database_url, **PRODUCTION) as process:
         signed_in = {"Authorization": await sign_in(free_tcp_port)}
         item = request("POST", "/items/", JSON | signed_in, b'{"title": "Umbrella"}')
@@ -55,7 +55,7 @@ async def test_a_thousand_clients_that_hang_up_leave_nothing_behind(
         for _ in range(2):
             await asyncio.gather(*[hang_up(free_tcp_port, requests[number % 5]) for number in range(990)])
             await asyncio.gather(*[hang_up(free_tcp_port, LOGIN) for _ in range(10)])
-            await all_is_quiet(free_tcp_port)
+            await wait_until_idle(free_tcp_port)
             memory.append(resident_mb(workers(process.pid)[0]))
         assert await once(free_tcp_port, request("GET", "/users/me", signed_in)) == 200
         busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backend-api' AND state <> 'idle'"
@@ -69,14 +69,14 @@ async def test_a_thousand_clients_that_hang_up_leave_nothing_behind(
 
 
 async def hang_up(port: int, data: bytes) -> None:
-    """Send something and reset the connection, at a moment at which the service may be doing anything with it."""
+    """Send something and reset the connection some time later, whatever the service does with it at that moment."""
     async with Connection.to(port) as connection:
         await connection.send(data)
         await asyncio.sleep(hash(connection) % 50 / 1000)
 
 
-async def all_is_quiet(port: int) -> None:
-    """Return when no request, connection or hash is at work any more; fail when one stays."""
+async def wait_until_idle(port: int) -> None:
+    """Wait until no request, connection or hash is at work any more; fail when one stays."""
     deadline = monotonic() + CLOSED_WITHIN_SECONDS
     while True:
         now = await gauges(port)
@@ -98,18 +98,18 @@ SLOW = {
 
 
 async def test_slow_and_silent_clients_are_closed_and_slow_nobody_down(
-    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
+    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Record
 ) -> None:
-    """600 at once: bodies and headers that trickle in, connections that say nothing, or nothing more."""
+    """Of 600 at once some send bodies or headers byte by byte, some nothing, and some nothing after a request."""
     with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **PRODUCTION) as process:
         token = await sign_in(free_tcp_port)
         (worker,) = workers(process.pid)
         before = resident_mb(worker)
         async with load(free_tcp_port, "GET", "/users/me", pause=0.02, Authorization=token) as others:
             kinds = [kind for kind in SLOW for _ in range(100)]
-            ends = await asyncio.gather(*[dawdle(free_tcp_port, *SLOW[kind]) for kind in kinds])
+            ends = await asyncio.gather(*[send_slowly(free_tcp_port, *SLOW[kind]) for kind in kinds])
         more = resident_mb(worker) - before
-        await all_is_quiet(free_tcp_port)
+        await wait_until_idle(free_tcp_port)
     for kind in SLOW:
         statuses = {status for one, (status, _) in zip(kinds, ends, strict=True) if one == kind}
         expected = {"headers": {HUNG_UP}, "silent": {HUNG_UP}, "idle": {200}}
@@ -123,28 +123,28 @@ async def test_slow_and_silent_clients_are_closed_and_slow_nobody_down(
     record_property("more MB", more)
 
 
-async def dawdle(port: int, start: bytes, drip: bytes) -> tuple[int, float]:
-    """Begin a request and go on slowly; the status and how long it took until the connection was closed."""
+async def send_slowly(port: int, start: bytes, piece: bytes) -> tuple[int, float]:
+    """Begin a request and go on slowly; return the status and the seconds until the connection was closed."""
     started = monotonic()
     status = HUNG_UP
     async with Connection.to(port) as connection:
-        dripping = asyncio.create_task(drip_on(connection, start, drip))
+        sending = asyncio.create_task(send_pieces(connection, start, piece))
         try:
             status = await connection.status()
             await connection.reader.read()  # until it is closed
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
-            dripping.cancel()
+            sending.cancel()
     return status, monotonic() - started
 
 
-async def drip_on(connection: Connection, start: bytes, drip: bytes) -> None:
-    """Send the start, then a drop each second while anybody listens."""
+async def send_pieces(connection: Connection, start: bytes, piece: bytes) -> None:
+    """Send the start, then a piece each second until the connection is closed."""
     try:
         await connection.send(start)
-        while drip:
+        while piece:
             await asyncio.sleep(1)
-            await connection.send(drip)
+            await connection.send(piece)
     except OSError:
         return

@@ -1,26 +1,24 @@
-"""PostgreSQL goes away under load and comes back; the service is started once."""
+"""PostgreSQL goes away under load and comes back, while the service runs on."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.factories import register
-from tests.faults.production import Writers, execute, item_ids, production, signed_in
+from tests.faults.production import Record, Writers, execute, item_ids, production, signed_in
 from tests.postgresql import Server
 from tests.problems import assert_problem
 
 pytestmark = pytest.mark.faults
-Record = Callable[[str, object], None]
 
 
 async def test_what_was_acknowledged_outlives_two_crashes(
     crashable: Server, tmp_path: Path, record_property: Record
 ) -> None:
-    """Under 16 writers: nobody sees anything but 201 and 503, and two seconds after its return all is served again.
+    """Of 16 writers, none gets an answer but 201 and 503; two seconds after its return, all is served again.
 
-    By the worker of background jobs, too.
+    Background jobs go on, too.
     """
     recoveries = []
     with production(tmp_path, crashable.url) as (url, _):
@@ -37,7 +35,7 @@ async def test_what_was_acknowledged_outlives_two_crashes(
                 await asyncio.sleep(0.5)
             assert (await client.get("/health/ready")).status_code == 200
             assert (await register(client, "bob")).status_code == 201
-        await mail_for("bob@example.org", tmp_path / "outbox")
+        await wait_for_mail("bob@example.org", tmp_path / "outbox")
     assert max(recoveries) < 2
     assert writers.answers.keys() == {201, 503}
     lost = writers.acknowledged - await item_ids(crashable.url)
@@ -48,15 +46,15 @@ async def test_what_was_acknowledged_outlives_two_crashes(
     assert not lost
 
 
-async def mail_for(address: str, outbox: Path) -> None:
-    """Wait until the service has mailed somebody."""
+async def wait_for_mail(address: str, outbox: Path) -> None:
+    """Wait until the service has sent a mail to an address."""
     async with asyncio.timeout(15):
         while not any(f"To: {address}\n" in mail for mail in await asyncio.to_thread(read_all, outbox)):  # noqa: ASYNC110 - a folder tells nobody that it grew
             await asyncio.sleep(0.1)
 
 
 def read_all(folder: Path) -> list[str]:
-    """What is in the files of a folder."""
+    """Return the texts of all mails in a folder."""
     return [path.read_text() for path in folder.glob("*.eml")]
 
 
@@ -74,7 +72,7 @@ FOR EACH ROW EXECUTE FUNCTION die();
 async def test_a_backend_that_is_killed_between_flush_and_commit_acknowledges_nothing(
     empty_postgresql_url: str, tmp_path: Path
 ) -> None:
-    """Neither a single statement nor a transaction; and the pool makes new connections for those that it lost."""
+    """That is so for a single statement and for a transaction, and the pool replaces the connections that it lost."""
     with production(tmp_path, empty_postgresql_url) as (url, _):
         async with signed_in(url) as client:
             await execute(empty_postgresql_url, KILLED_AT_COMMIT)

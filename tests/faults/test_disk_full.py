@@ -1,11 +1,11 @@
-"""The disk is full: reads go on, writes are refused and not half done, and once there is room all is well."""
+"""The disk is full: reads go on, writes are refused and not half done, and succeed once there is room."""
 
 import pwd
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -15,10 +15,10 @@ from httpx import AsyncClient
 
 from tests import postgresql
 from tests.factories import create_item
-from tests.faults.production import assert_available_or_503, production, signed_in
+from tests.faults.load import workers
+from tests.faults.production import Record, assert_available_or_503, production, signed_in
 
 pytestmark = pytest.mark.faults
-Record = Callable[[str, object], None]
 
 LONG = "x" * 10_000
 MOST_ITEMS = 95
@@ -27,7 +27,7 @@ REFUSALS = 30  # more than the pool has connections
 
 @contextmanager
 def small_disk(folder: Path, *, megabytes: int, owner: str) -> Iterator[None]:
-    """Mount a disk of that size as a new folder, which takes root's rights."""
+    """Mount a disk of that size as a new folder; skip the test without root's right to do so."""
     folder.mkdir()
     options = f"size={megabytes}m,mode=700,uid={pwd.getpwnam(owner).pw_uid}"
     mount = [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
@@ -41,7 +41,7 @@ def small_disk(folder: Path, *, megabytes: int, owner: str) -> Iterator[None]:
 
 @contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """Leave no room on the disk of a folder."""
+    """Fill the disk of a folder for as long as the block runs."""
     ballast = folder / "ballast"
     try:
         with ballast.open("wb", buffering=0) as file, suppress(OSError):
@@ -54,7 +54,7 @@ def filled(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def limited(pid: int, file: Path) -> Iterator[None]:
-    """Let a process and its children make no file longer than this one is, which takes no rights."""
+    """Let a process and its children make no file longer than this one is; this takes no rights."""
     processes, size = [pid, *children(pid)], file.stat().st_size
     before = [resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY)) for process in processes]
     try:
@@ -65,13 +65,12 @@ def limited(pid: int, file: Path) -> Iterator[None]:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started, and theirs."""
-    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [process for child in found for process in (child, *children(child))]
+    """Return the processes that a process has started, and those that they have."""
+    return [process for child in workers(pid) for process in (child, *children(child))]
 
 
-async def outlive(client: AsyncClient, full: AbstractContextManager[None], record: Record) -> None:
-    """Write while there is no room, and once there is: what was refused isn't there, and what was acknowledged is."""
+async def check_full_disk(client: AsyncClient, full: AbstractContextManager[None], record: Record) -> None:
+    """Write while the disk is full and afterwards; check that exactly the items are there that were acknowledged."""
     answers = [await create_item(client) for _ in range(5)]
     with full:
         while sum(answer.status_code == 503 for answer in answers) < REFUSALS:
@@ -94,7 +93,7 @@ async def outlive(client: AsyncClient, full: AbstractContextManager[None], recor
 
 
 async def test_a_full_disk_of_postgresql(server_folder: str, tmp_path: Path, record_property: Record) -> None:
-    """Its log has room, as it has on a disk of its own: without that, PostgreSQL ends."""
+    """Its log has room, as on a disk of its own: without room for its log, PostgreSQL ends."""
     data = Path(server_folder, "data")
     with (
         small_disk(data, megabytes=140, owner="nobody"),
@@ -102,24 +101,24 @@ async def test_a_full_disk_of_postgresql(server_folder: str, tmp_path: Path, rec
         production(tmp_path, server.url) as (url, _),
     ):
         async with signed_in(url) as client:
-            await outlive(client, filled(data), record_property)
+            await check_full_disk(client, filled(data), record_property)
 
 
 async def test_a_full_disk_of_sqlite(tmp_path: Path, record_property: Record) -> None:
-    """Also while the log beside the database can't grow."""
+    """The log beside the database can't grow either."""
     disk = tmp_path / "disk"
     with (
         small_disk(disk, megabytes=8, owner="root"),
         production(tmp_path / "service", f"sqlite:///{disk / 'file'}") as (url, _),
     ):
         async with signed_in(url) as client:
-            await outlive(client, filled(disk), record_property)
+            await check_full_disk(client, filled(disk), record_property)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux limits the files of a process that runs")
 async def test_a_file_of_sqlite_that_cannot_grow(tmp_path: Path, record_property: Record) -> None:
-    """The same where no disk can be mounted."""
+    """It runs also where no disk can be mounted."""
     file = tmp_path / "file"
     with production(tmp_path / "service", f"sqlite:///{file}") as (url, process):
         async with signed_in(url) as client:
-            await outlive(client, limited(process.pid, tmp_path / "file-wal"), record_property)
+            await check_full_disk(client, limited(process.pid, tmp_path / "file-wal"), record_property)

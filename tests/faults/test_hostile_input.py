@@ -1,7 +1,6 @@
-"""Input that would be expensive to read, and bursts of what is expensive to do, while others go on as usual."""
+"""Input that is expensive to read, and bursts of expensive requests, while others are served as usual."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -22,6 +21,7 @@ from tests.faults.load import (
     sign_in,
     workers,
 )
+from tests.faults.production import Record
 from tests.programs import service
 
 pytestmark = pytest.mark.faults
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.faults
 DEEP = 100_000
 LONGEST_SECONDS = 30
 MORE_MB = 128
-"""How much more memory any of this may take."""
+"""The most memory that any of this may cost."""
 
 HOSTILE = {
     "10 MB form": (
@@ -56,9 +56,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_what_is_expensive_to_read_is_refused_and_slows_nobody_down(
-    postgresql_url: str, tmp_path: Path, free_tcp_port: int, kind: str, record_property: Callable[[str, object], None]
+    postgresql_url: str, tmp_path: Path, free_tcp_port: int, kind: str, record_property: Record
 ) -> None:
-    """Four senders at once, again and again; the connection may be closed before the answer is read."""
+    """Four clients send it at once, again and again; the connection may be closed before the answer is read."""
     data, count, expected = HOSTILE[kind]
     slots = asyncio.Semaphore(4)
 
@@ -88,9 +88,9 @@ async def test_what_is_expensive_to_read_is_refused_and_slows_nobody_down(
 
 
 async def test_64_logins_at_once_slow_nobody_else_down(
-    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
+    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Record
 ) -> None:
-    """Twice over: each is answered, and they take no more memory than a few hashes."""
+    """Each of them is answered, twice over, and they take no more memory than a few hashes."""
     with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **PRODUCTION) as process:
         await sign_in(free_tcp_port)
         token = await sign_in(free_tcp_port, "bob")
@@ -114,9 +114,9 @@ async def test_64_logins_at_once_slow_nobody_else_down(
 
 
 async def others_bound(port: int, token: str) -> float:
-    """What 99 of 100 of the others' requests may take.
+    """Return how long 99 of 100 of the others' requests may take, in ms.
 
-    On a machine that is busy with more than this, three times as long as in a moment in which nobody disturbs them.
+    On a busy machine this is three times as long as they take when they are alone.
     """
     async with load(port, "GET", "/users/me", pause=0.01, clients=2, Authorization=token) as quiet:
         await seconds_until(lambda: len(quiet.outcomes) > 300)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from tests.faults.load import (
     sign_in,
     workers,
 )
+from tests.faults.production import Record
 from tests.programs import STOP_SECONDS, service
 
 pytestmark = pytest.mark.faults
@@ -32,15 +32,15 @@ LIVE = request("GET", "/health/live")
 
 
 def logged(folder: Path) -> set[str]:
-    """The ids of the requests that the service says it has answered."""
+    """Return the ids of the requests that the log says were answered."""
     lines = [json.loads(line) for line in (folder / "out").read_text().splitlines() if line.startswith("{")]
     return {line["request_id"] for line in lines if line["event"] == "request" and line["status"]}
 
 
 async def test_sigterm_under_load_drops_no_request(
-    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
+    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Record
 ) -> None:
-    """Whatever a worker has begun is answered, logins that wait for their hash too; what comes later finds nobody."""
+    """Requests that a worker has begun are answered, logins that wait for their hash too; later ones are refused."""
     with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **TWO) as process:
         token = await sign_in(free_tcp_port)
         async with load(free_tcp_port, "GET", "/users/me", clients=8, Authorization=token) as reads:
@@ -59,9 +59,9 @@ async def test_sigterm_under_load_drops_no_request(
 
 
 async def test_only_the_requests_of_a_killed_worker_fail(
-    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
+    postgresql_url: str, tmp_path: Path, free_tcp_port: int, record_property: Record
 ) -> None:
-    """Those that it was answering; another worker takes its place, and the service still stops when told to."""
+    """Those that it was answering fail; another worker takes its place, and the service still stops when told to."""
     with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **TWO) as process:
         token = await sign_in(free_tcp_port)
         killed = workers(process.pid)[0]
@@ -86,9 +86,9 @@ async def test_only_the_requests_of_a_killed_worker_fail(
 
 @pytest.mark.parametrize("delay", [0, 0.1, 0.5])
 async def test_a_service_stops_while_a_killed_worker_is_being_replaced(
-    sqlite_url: str, tmp_path: Path, free_tcp_port: int, delay: float, record_property: Callable[[str, object], None]
+    sqlite_url: str, tmp_path: Path, free_tcp_port: int, delay: float, record_property: Record
 ) -> None:
-    """The new one may not be listening to signals yet."""
+    """The new worker may not handle signals yet."""
     with service(tmp_path, free_tcp_port, DATABASE_URL=sqlite_url, **TWO) as process:
         os.kill(workers(process.pid)[0], signal.SIGKILL)
         await asyncio.sleep(delay)
@@ -99,9 +99,9 @@ async def test_a_service_stops_while_a_killed_worker_is_being_replaced(
 
 
 async def test_workers_end_when_their_parent_is_killed(
-    sqlite_url: str, tmp_path: Path, free_tcp_port: int, record_property: Callable[[str, object], None]
+    sqlite_url: str, tmp_path: Path, free_tcp_port: int, record_property: Record
 ) -> None:
-    """Nobody would stop them, and a service that is started again would share its port with them."""
+    """Otherwise nobody would stop them, and a service that is started again would share its port with them."""
     with service(tmp_path, free_tcp_port, DATABASE_URL=sqlite_url, **TWO) as process:
         os.kill(workers(process.pid)[0], signal.SIGKILL)
         await seconds_until(lambda: len(workers(process.pid)) == 2)
@@ -117,7 +117,7 @@ async def test_workers_end_when_their_parent_is_killed(
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and hasn't ended; one that has may wait for somebody to notice."""
+    """Return whether a process is there and isn't a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -125,7 +125,7 @@ def is_running(pid: int) -> bool:
 
 
 def assert_answered_or_never_begun(result: Load, folder: Path) -> None:
-    """Whoever got no answer asked a worker that had not taken the request."""
+    """Assert that every request without an answer was one that no worker had taken."""
     assert set(result.statuses) <= {200, REFUSED, HUNG_UP}
     answered = logged(folder)
     assert result.ids(200)

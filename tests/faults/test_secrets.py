@@ -1,4 +1,4 @@
-"""What the real program prints, and what it never does: on standard output and on standard error, whatever breaks."""
+"""The program prints no secret on standard output or standard error, whatever breaks."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ JSON = {"Content-Type": "application/json"}
 async def test_no_secret_is_printed_whatever_breaks(
     server: asyncpg.Connection, empty_postgresql_url: str, tmp_path: Path, free_tcp_port: int, environment: str
 ) -> None:
-    """Good and bad input, a column that is gone, a row that is refused, no mail server, no database; at DEBUG."""
+    """At DEBUG, input is bad, a row is refused, a column is gone, and so are the mail server and the database."""
     variables = {
         "ENVIRONMENT": environment,
         "SECRET_KEY": SECRET,
@@ -41,7 +41,7 @@ async def test_no_secret_is_printed_whatever_breaks(
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             assert await statuses(use_everything(client)) <= {200, 201, 202, 204, 400, 401, 403, 409, 415, 422}
             issued = (await client.post("/token", data={"username": "ingrid", "password": PASSWORD})).json()
-            await failed_mail(out)
+            await wait_for_failed_mail(out)
             database = await asyncpg.connect(empty_postgresql_url)
             await database.execute("ALTER TABLE users ADD CONSTRAINT impossible CHECK (username = '') NOT VALID")
             assert 500 in await statuses(use_everything(client))
@@ -63,7 +63,7 @@ async def test_no_secret_is_printed_whatever_breaks(
 
 
 async def use_everything(client: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:
-    """Send passwords, tokens and addresses to wherever they can go, and lines where only one may be."""
+    """Send passwords, tokens and addresses in every field that takes some, and line breaks where there may be none."""
     account = {"username": "ingrid", "email": MAIL, "password": PASSWORD}
     yield await client.post("/users/", json=account)
     yield await client.post("/users/", json=account | {"username": FORGED_LINES, PASSWORD: TOKEN})
@@ -94,12 +94,12 @@ async def use_everything(client: httpx.AsyncClient) -> AsyncIterator[httpx.Respo
 
 
 async def statuses(answers: AsyncIterator[httpx.Response]) -> set[int]:
-    """Those that came."""
+    """Return the statuses of answers."""
     return {answer.status_code async for answer in answers}
 
 
-async def failed_mail(out: Path) -> None:
-    """Return when a mail could not be sent."""
+async def wait_for_failed_mail(out: Path) -> None:
+    """Wait until the log says that a mail could not be sent."""
     deadline = monotonic() + 30
     while "job_failed" not in await asyncio.to_thread(out.read_text):
         assert monotonic() < deadline

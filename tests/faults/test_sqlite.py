@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from time import monotonic
@@ -11,18 +10,17 @@ import pytest
 from httpx import AsyncClient, Response
 
 from tests.factories import create_item
-from tests.faults.production import production, signed_in
+from tests.faults.production import Record, production, signed_in
 from tests.problems import assert_problem
 
 pytestmark = pytest.mark.faults
-Record = Callable[[str, object], None]
 
 ROUNDS = 60
 BUSY_TIMEOUT_SECONDS = 5
 
 
 async def increment(client: AsyncClient, path: str) -> int:
-    """Count the number in an item's title up by one, unless somebody else did so first; how often that was."""
+    """Add one to the number in an item's title; return how often another client came first."""
     for conflicts in range(1000):
         read = await client.get(path)
         headers = {"If-Match": read.headers["ETag"]}
@@ -30,13 +28,13 @@ async def increment(client: AsyncClient, path: str) -> int:
         if changed.status_code == 200:
             return conflicts
         assert_problem(changed, 412)
-    raise AssertionError("Somebody else was always first")
+    raise AssertionError("Another client always came first")
 
 
 async def test_three_processes_that_read_modify_and_write_lose_no_update(
     tmp_path: Path, record_property: Record
 ) -> None:
-    """Two clients of each process count one number up; every step is in the sum."""
+    """Two clients of each process add to one number, and every addition is in the sum."""
     database_url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
     with ExitStack() as programs:
         urls = [
@@ -64,7 +62,7 @@ async def test_three_processes_that_read_modify_and_write_lose_no_update(
 
 
 async def test_a_lock_that_is_held_for_seven_seconds(tmp_path: Path, record_property: Record) -> None:
-    """A writer has its 503 after the busy time-out; readers notice nothing; then the next writer succeeds."""
+    """A writer gets a 503 after the busy time-out; readers notice nothing, and the next writer succeeds."""
     file = tmp_path / "locked.sqlite3"
     with production(tmp_path, f"sqlite:///{file}") as (url, _):
         async with signed_in(url) as client:
@@ -81,7 +79,7 @@ async def test_a_lock_that_is_held_for_seven_seconds(tmp_path: Path, record_prop
                 assert_problem(await refused, 503)
                 await asyncio.sleep(7 - waited)
                 other.execute("ROLLBACK")
-            # This one came while the lock was held, and had it within its own time-out.
+            # This request came while the lock was held, and got it within its own time-out.
             assert (await late).status_code == 201
             assert (await create_item(client, "next")).status_code == 201
             assert [item["title"] for item in (await client.get("/items/")).json()] == ["next", "late"]
@@ -90,6 +88,6 @@ async def test_a_lock_that_is_held_for_seven_seconds(tmp_path: Path, record_prop
 
 
 async def create_item_after(client: AsyncClient, seconds: float, title: str) -> Response:
-    """The answer to a new item that is asked for later."""
+    """Create an item some seconds later; return the answer."""
     await asyncio.sleep(seconds)
     return await create_item(client, title)

@@ -1,9 +1,9 @@
-"""The database is locked, slow or silent: nobody waits for long, and the connections come back."""
+"""The database is locked, slow or silent: no client waits for long, and the connections come back."""
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
@@ -12,38 +12,36 @@ import pytest
 from httpx import AsyncClient, Response
 
 from tests.factories import create_item
-from tests.faults.production import connected, execute, production, signed_in
+from tests.faults.production import ANSWER_WITHIN_SECONDS, Record, connected, execute, production, signed_in
 from tests.postgresql import Server
 from tests.problems import assert_problem
 
 pytestmark = pytest.mark.faults
-Record = Callable[[str, object], None]
 
 POOL = 20
-LONGEST_SECONDS = 5
 SLOW_INSERT = """
-CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(20); RETURN NEW; END $$;
-CREATE TRIGGER slow_items BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION dawdle();
+CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(20); RETURN NEW; END $$;
+CREATE TRIGGER slow_items BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION wait();
 """
 OURS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'backend-api'"
 
 
 @pytest.fixture
 async def client(empty_postgresql_url: str, tmp_path: Path) -> AsyncIterator[AsyncClient]:
-    """A user of the service."""
+    """A signed-in client of the service."""
     with production(tmp_path, empty_postgresql_url) as (url, _):
         async with signed_in(url) as client:
             yield client
 
 
-class Watch:
-    """How long the answers took to come."""
+class Stopwatch:
+    """The longest time that an answer took."""
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     async def time(self, answer: Awaitable[Response]) -> Response:
-        """The answer, which came in time."""
+        """Measure the time until an answer comes, and return the answer."""
         started = monotonic()
         result = await answer
         self.longest = max(self.longest, monotonic() - started)
@@ -59,7 +57,7 @@ async def locked(database_url: str, table: str) -> AsyncIterator[None]:
 
 
 async def assert_connections_are_back(database_url: str) -> None:
-    """None of the service's is at work or in a transaction, and there are no more of them than the pool has."""
+    """Assert that no connection of the service is in use, and that there are no more than its pool has."""
     async with connected(database_url) as database:
         states = [row["state"] for row in await database.fetch(f"SELECT state {OURS}")]
     assert set(states) <= {"idle"}
@@ -69,8 +67,8 @@ async def assert_connections_are_back(database_url: str) -> None:
 async def test_a_locked_table_stops_nobody_who_does_not_need_it(
     client: AsyncClient, empty_postgresql_url: str, record_property: Record
 ) -> None:
-    """Whoever does has a 503 in five seconds, to read as to write."""
-    watch, others = Watch(), Watch()
+    """Requests that read or write the table get a 503 within five seconds."""
+    watch, others = Stopwatch(), Stopwatch()
     async with locked(empty_postgresql_url, "items"):
         stopped = [asyncio.create_task(watch.time(create_item(client))) for _ in range(4)]
         stopped.append(asyncio.create_task(watch.time(client.get("/items/"))))
@@ -84,7 +82,7 @@ async def test_a_locked_table_stops_nobody_who_does_not_need_it(
     await assert_connections_are_back(empty_postgresql_url)
     record_property("longest answer in seconds", round(watch.longest, 1))
     record_property("longest of the other routes", round(others.longest, 2))
-    assert watch.longest < LONGEST_SECONDS
+    assert watch.longest < ANSWER_WITHIN_SECONDS
     assert others.longest < 1
 
 
@@ -92,8 +90,8 @@ async def test_a_locked_table_stops_nobody_who_does_not_need_it(
 async def test_when_all_connections_hang_nobody_waits_for_long(
     client: AsyncClient, empty_postgresql_url: str, record_property: Record, fault: str
 ) -> None:
-    """With four times as many requests as connections: a 503 in five seconds for each, and then all is well again."""
-    watch, live = Watch(), Watch()
+    """Of four times as many requests as connections, each gets a 503 within five seconds; later ones are served."""
+    watch, live = Stopwatch(), Stopwatch()
 
     async def flood() -> None:
         tasks = [asyncio.create_task(watch.time(create_item(client))) for _ in range(4 * POOL)]
@@ -116,15 +114,15 @@ async def test_when_all_connections_hang_nobody_waits_for_long(
     await assert_connections_are_back(empty_postgresql_url)
     record_property("longest answer in seconds", round(watch.longest, 1))
     record_property("longest of live", round(live.longest, 2))
-    assert watch.longest < LONGEST_SECONDS
+    assert watch.longest < ANSWER_WITHIN_SECONDS
     assert live.longest < 1
 
 
 async def test_a_server_that_falls_silent_is_given_up(
     crashable: Server, tmp_path: Path, record_property: Record
 ) -> None:
-    """Its connections stay open and it says nothing, as behind a network that is gone; then it is back."""
-    watch = Watch()
+    """Its connections stay open, as behind a network that is gone; once it answers again, all is served."""
+    watch = Stopwatch()
     with production(tmp_path, crashable.url) as (url, _):
         async with signed_in(url) as client:
             async with connected(crashable.url) as database:
@@ -149,17 +147,17 @@ async def test_a_server_that_falls_silent_is_given_up(
     record_property("longest answer in seconds", round(watch.longest, 1))
     record_property("not ready after seconds", round(ready_after, 1))
     assert ready_after < 3
-    assert watch.longest < LONGEST_SECONDS
+    assert watch.longest < ANSWER_WITHIN_SECONDS
 
 
 async def test_a_deadlock_costs_the_client_a_second_and_nothing_else(
     client: AsyncClient, empty_postgresql_url: str, record_property: Record
 ) -> None:
-    """PostgreSQL ends the service's transaction, which is done again when the other one is through."""
+    """PostgreSQL ends the service's transaction, which is done again when the other one has committed."""
     keyed = {"Idempotency-Key": "again"}
     first = await client.post("/items/", json={"title": "first"}, headers=keyed)
     assert first.status_code == 201
-    watch = Watch()
+    watch = Stopwatch()
     async with connected(empty_postgresql_url) as other:
         # A key that is too old is taken over: its row is locked before the user's is, and here in the other order.
         await other.execute("UPDATE idempotency_keys SET created_at = created_at - interval '2 days'")

@@ -1,7 +1,7 @@
-"""What Schemathesis is told of this service: who calls, from where, about what, and what no document can foresee.
+"""Hooks of Schemathesis: they sign its requests in, put rows into them that exist, and count their answers.
 
-It loads this module into its own process, whose environment has the settings of the service under test. How often each
-operation was answered with each status is in `answers.json` in its folder in the end.
+It loads this module into its own process, whose environment has the settings of the service under test. When it ends,
+`answers.json` in its folder has how often each operation was answered with each status.
 """
 
 import asyncio
@@ -49,8 +49,8 @@ Result = TypeVar("Result")
 T = TypeVar("T")
 
 SUPERUSER = os.environ["FUZZ_AS"] == "superuser"
-# Whether a name is free, a version the latest, a token, cursor or key one that was given out, is no matter of schemas;
-# nor do they count words.
+# No schema says that a name is taken, a version isn't the latest, or a token, cursor or key was never given out; nor
+# does any count words.
 STATE = {kind.detail for kind in (InvalidResetToken, InvalidVerificationToken, NameTaken, PreconditionFailed)}
 BEYOND_SCHEMAS = {(error.pointer, error.detail) for kind in (InvalidCursor, KeyReused) for error in kind().errors} | {
     ("/q", f"must have at most {MAX_TERMS} words")
@@ -66,36 +66,36 @@ database: Database = app.state.database
 atexit.register(lambda: Path("answers.json").write_text(json.dumps(answers)))
 
 
-def wait_for(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """The result of what is asynchronous."""
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine, and return its result."""
     return runner.run(coroutine)
 
 
-# Who calls ------------------------------------------------------------------------------------------------------------
+# The caller -----------------------------------------------------------------------------------------------------------
 
 
 async def open_session(user_id: int) -> Token:
-    """The tokens of a new session."""
+    """Open a session, and return its tokens."""
     return await auth_service(app).open_session(user_id, Client("127.0.0.1", "127.0.0.1", "fuzz"))
 
 
 class Caller:
-    """A signed-in user for as long as the run leaves them their account, rights and session; then the next one."""
+    """A signed-in user; the next one once the run has taken the user's account, rights or session."""
 
     id = 0
     token = ""
 
     async def refreshed(self) -> str:
-        """An access token that is good."""
+        """Return an access token that is valid."""
         if not await self.is_good():
-            if SUPERUSER:  # Another one, or the caller would be the last, who must stay.
+            if SUPERUSER:  # Another one: the last superuser's account can't be changed.
                 await add_user(app, next(names), is_superuser=True)
             self.id = (await add_user(app, next(names), is_superuser=SUPERUSER)).id
             self.token = (await open_session(self.id)).access_token
         return self.token
 
     async def is_good(self) -> bool:
-        """Whether the session is alive, and its user active and still what this run is about."""
+        """Return whether the session is alive, and its user active, with the rights that this run is about."""
         session_id = app.state.tokens.read(ACCESS, self.token).sid if self.token else 0
         owner = select(User.id).join(LoginSession, LoginSession.user_id == User.id).where(LoginSession.id == session_id)
         return bool(await database.fetch(owner.where(User.is_active, User.is_superuser == SUPERUSER), {}))
@@ -106,51 +106,51 @@ caller = Caller()
 
 @schemathesis.auth(refresh_interval=None)
 class SignedIn:
-    """Sign each request in; the check for ignored authentication sends it without, too."""
+    """Signs each request in; the check for ignored authentication sends it without, too."""
 
     def get(self, case: Case[Any], context: AuthContext) -> str:  # noqa: ARG002 - the library's protocol
-        """What to send along."""
-        return wait_for(caller.refreshed())
+        """Return the token to send."""
+        return run(caller.refreshed())
 
     def set(self, case: Case[Any], data: str, context: AuthContext) -> None:  # noqa: ARG002 - the same
-        """Send it along."""
+        """Put the token on a request."""
         case.headers["Authorization"] = f"Bearer {data}"
 
 
-# What about -----------------------------------------------------------------------------------------------------------
+# The requests ---------------------------------------------------------------------------------------------------------
 
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - the library's names
-    """Put what is there in the place of the document's examples, since valid data is accepted only where it fits.
+    """Replace the document's examples by ids, names and tokens that exist, and call from an address of its own.
 
-    And call from another address each time: limits that count by address would refuse the rest of the run.
+    Valid data is accepted only where it fits; and limits that count by address would refuse the rest of the run.
     """
     case.headers["X-Forwarded-For"] = next(addresses)
     if case.headers.get("Idempotency-Key") == EXAMPLE_OF_KEY:
         case.headers["Idempotency-Key"] = next(names)
-    # Where requests follow from each other, an id stays what it is.
+    # In a sequence of requests, an id is one that an earlier request made.
     if case.meta and case.meta.phase.name != TestPhase.STATEFUL:
         examples = [name for name, value in case.path_parameters.items() if value == 1]
-        case.path_parameters.update({name: wait_for(ROWS[name]()) for name in examples})
+        case.path_parameters.update({name: run(ROWS[name]()) for name in examples})
     if isinstance(case.body, dict):
         # A dict of its own: the library makes other cases of the one that it has.
-        case.body = {name: wait_for(real(case.operation.label, value)) for name, value in case.body.items()}
+        case.body = {name: run(real(case.operation.label, value)) for name, value in case.body.items()}
 
 
 async def new_item() -> int:
-    """The id of an item of the caller's."""
+    """Add an item of the caller's, and return its id."""
     item, _ = await ItemService(ItemRepository(database)).create(caller.id, ItemCreate("Umbrella"))
     return item.id
 
 
 async def new_user() -> int:
-    """The id of somebody else to a superuser, of the caller to others."""
+    """Add a user and return their id, when the caller is a superuser; else return the caller's own."""
     return (await add_user(app, next(names))).id if SUPERUSER else caller.id
 
 
 async def new_session() -> int:
-    """The id of one more session of the caller's."""
+    """Open one more session of the caller's, and return its id."""
     session_id: int = app.state.tokens.read(ACCESS, (await open_session(caller.id)).access_token).sid
     return session_id
 
@@ -159,7 +159,7 @@ ROWS = {"item_id": new_item, "user_id": new_user, "session_id": new_session}
 
 
 async def real(label: str, value: T) -> T | str:
-    """A name that is free or a token that is good, for the document's example of one; else the value itself."""
+    """Return a free name or a valid token for the document's example of one; else the value itself."""
     if isinstance(value, str) and value.endswith("..."):
         return await good_token(label)
     if label in {"POST /users", "PATCH /users/me"}:
@@ -168,7 +168,7 @@ async def real(label: str, value: T) -> T | str:
 
 
 async def good_token(label: str) -> str:
-    """One of a new user's, of the kind that the operation takes."""
+    """Return a new user's token, of the kind that the operation takes."""
     user = await new_credentials()
     state = {
         "POST /email-verification/confirm": (VERIFICATION, address_state(user.email, 0)),
@@ -181,13 +181,13 @@ async def good_token(label: str) -> str:
 
 
 async def new_credentials() -> StoredCredentials:
-    """What signing in needs of a new user."""
+    """Add a user, and return what signing in needs of the row."""
     credentials = await CredentialRepository(database).by_id((await add_user(app, next(names))).id)
     assert credentials is not None
     return credentials
 
 
-# What came of it ------------------------------------------------------------------------------------------------------
+# The answers ----------------------------------------------------------------------------------------------------------
 
 
 @schemathesis.hook
@@ -198,7 +198,7 @@ def after_call(context: HookContext, case: Case[Any], response: Response) -> Non
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:  # noqa: ARG001 - the same
-    """Whether a failure is one: valid data may be refused for the state of things, in exactly these words."""
+    """Return whether a failure is one: data that keeps the schema may be refused for the reasons above."""
     if not isinstance(failure, RejectedPositiveData):
         return True
     problem = response.json()
@@ -209,6 +209,6 @@ def filter_failure(context: HookContext, failure: Failure, case: Case[Any], resp
 
 
 def is_set_aside(body: object) -> bool:
-    """Whether a body's address is of a domain that RFC 6761 sets aside, `.test` say: the format allows it."""
+    """Return whether a body's address is of a domain that RFC 6761 sets aside, `.test` say: the format allows it."""
     domain = str(body.get("email")).rpartition("@")[2] if isinstance(body, dict) else ""
     return domain.rpartition(".")[2].lower() in SPECIAL_USE_DOMAIN_NAMES

@@ -1,4 +1,4 @@
-"""Whatever is sent, the service keeps to its OpenAPI document.
+"""The service keeps to its OpenAPI document, whatever a client sends.
 
 Schemathesis reads the document and makes requests of it, valid and invalid ones: from the examples, at the bounds of
 each parameter and field, at random, and in sequences where one request is about what another one made. All its checks
@@ -19,12 +19,12 @@ from tests.programs import environment, service
 
 HOOKS = Path(__file__).parent / "hooks.py"
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "5"))
-# What a user may not do at all.
+# Users who aren't superusers are refused these.
 FOR_SUPERUSERS = {"GET /users", "PATCH /users/{user_id}", "DELETE /users/{user_id}"}
 
 
 def fuzz(folder: Path, port: int, database_url: str, caller: str, *options: str) -> None:
-    """Run Schemathesis against the real program, and see that it came through to every operation."""
+    """Run Schemathesis against the program, and check that each operation has accepted at least one request."""
     settings = {
         "SECRET_KEY": SECRET,
         "DATABASE_URL": database_url,
@@ -48,12 +48,12 @@ def fuzz(folder: Path, port: int, database_url: str, caller: str, *options: str)
 
 @on_sqlite
 def test_a_short_run_finds_nothing(tmp_path: Path, free_tcp_port: int, database_url: str) -> None:
-    """The same requests each time, by a superuser, to whom no operation is closed."""
+    """It sends the same requests each time, as a superuser, who may call every operation."""
     fuzz(tmp_path, free_tcp_port, database_url, "superuser", "--seed=1", "--max-examples=5")
 
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("caller", ["user", "superuser"])
 def test_a_long_run_finds_nothing(tmp_path: Path, free_tcp_port: int, database_url: str, caller: str) -> None:
-    """Others each time; the output names the seed, and a failing request as a command."""
+    """It sends other requests each time; the output names the seed, and gives a failing request as a command."""
     fuzz(tmp_path, free_tcp_port, database_url, caller, f"--max-time={round(MINUTES * 60)}")

@@ -1,53 +1,97 @@
-"""The operator's commands, as programs of their own."""
+"""The operator's commands."""
 
+import asyncio
+import sys
 from pathlib import Path
 
+import click
 import httpx
 import pytest
+from anyio import to_thread
+from httpx import AsyncClient
 
-from tests.factories import PASSWORD, SECRET
-from tests.programs import alembic, run, service
+from app.database.sessions import Database
+from app.jobs.models import Payload
+from app.operations.commands import job_commands
+from app.settings import Settings
+from tests.factories import PASSWORD, SECRET, on_sqlite, open_database, register
+from tests.jobs.workers import SOON_SECONDS, Recorder, add, fail, jobs_in, numbered, worker_of
+from tests.operations.cli import invoke, litestar
+from tests.programs import environment, run, service
 
 ACCOUNT = ["--username", "root", "--email", "root@example.org", "--password", PASSWORD]
 
 
-def litestar(folder: Path, *arguments: str, url: str) -> tuple[int, str, str]:
-    """The exit code of a command, and what it printed on its two outputs."""
-    ended = run(folder, "litestar", "--app", "app.main:app", *arguments, SECRET_KEY=SECRET, DATABASE_URL=url)
-    return ended.returncode, ended.stdout, ended.stderr
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    """The URL of an SQLite file that isn't there yet."""
+    return f"sqlite:///{tmp_path / 'file'}"
 
 
-def test_the_route_table_shows_what_is_public(tmp_path: Path) -> None:
-    """Every route, one a line; it needs no database."""
-    code, out, _ = litestar(tmp_path, "route-table", url=f"sqlite:///{tmp_path / 'file'}")
-    lines = [line.split(maxsplit=2) for line in out.splitlines()]
-    assert code == 0
+# As programs of their own ---------------------------------------------------------------------------------------------
+
+
+def test_the_route_table_shows_who_may_call_each_route(tmp_path: Path, file_url: str) -> None:
+    """It needs no database, and makes none."""
+    ended = run(tmp_path, "litestar", "--app", "app.main:app", "route-table", SECRET_KEY=SECRET, DATABASE_URL=file_url)
+    lines = [line.split(maxsplit=2) for line in ended.stdout.splitlines()]
+    assert ended.returncode == 0
     assert ["POST", "/token", "public"] in lines
     assert ["POST", "/users", "public"] in lines
     assert ["GET", "/users/me", "signed in"] in lines
     assert ["GET", "/items/{item_id}", "signed in"] in lines
     assert ["GET", "/users", "superuser"] in lines
+    assert not (tmp_path / "file").exists()
 
 
-def test_a_superuser_is_created_once(empty_database_url: str, tmp_path: Path) -> None:
-    """By the rules of registration; what is refused is one line."""
-    assert alembic(tmp_path, "upgrade", "head", url=empty_database_url).returncode == 0
-    code, out, _ = litestar(tmp_path, "create-superuser", *ACCOUNT, url=empty_database_url)
-    assert code == 0
-    assert "Superuser root has id 1" in out
-    assert PASSWORD not in out
-    code, _, err = litestar(tmp_path, "create-superuser", *ACCOUNT, url=empty_database_url)
-    assert (code, err.splitlines()[-1]) == (1, "Username or email already registered")
-
-
-def test_a_superuser_signs_in(tmp_path: Path, free_tcp_port: int) -> None:
-    """On the service that runs beside."""
+def test_a_superuser_who_was_created_signs_in_to_the_running_service(
+    tmp_path: Path, free_tcp_port: int, file_url: str
+) -> None:
     url = f"http://127.0.0.1:{free_tcp_port}"
-    database = f"sqlite:///{tmp_path / 'file'}"
-    with service(tmp_path, free_tcp_port, SECRET_KEY=SECRET, DATABASE_URL=database):
-        assert litestar(tmp_path, "create-superuser", *ACCOUNT, url=database)[0] == 0
+    variables = {"SECRET_KEY": SECRET, "DATABASE_URL": file_url}
+    with service(tmp_path, free_tcp_port, **variables):
+        ended = run(tmp_path, "litestar", "--app", "app.main:app", "create-superuser", *ACCOUNT, **variables)
+        assert ended.returncode == 0
         token = httpx.post(f"{url}/token", data={"username": "root", "password": PASSWORD}).json()["access_token"]
         assert httpx.get(f"{url}/users/me", headers={"Authorization": f"Bearer {token}"}).json()["is_superuser"] is True
+
+
+@on_sqlite
+async def test_a_worker_of_its_own_runs_until_it_is_terminated(
+    client: AsyncClient, settings: Settings, tmp_path: Path
+) -> None:
+    await register(client, "alice")
+    variables = environment(
+        SECRET_KEY=settings.secret_key, DATABASE_URL=settings.database_url, MAIL_DIR=settings.mail_dir
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "litestar", "--app", "app.main:app", "jobs", "work"),
+        cwd=tmp_path,
+        env=variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    output = b""
+    while b"job_done" not in output:
+        line = await asyncio.wait_for(process.stdout.readline(), 30)
+        assert line, output
+        output += line
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), SOON_SECONDS) == 0
+    [mail] = Path(settings.mail_dir).iterdir()  # noqa: ASYNC240 - a moment's work
+    assert str(mail).encode() in output
+    assert "To: alice@example.org\n" in mail.read_text()
+
+
+# Superusers -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_superuser_is_created_once_by_the_rules_of_registration(own_database_url: str) -> None:
+    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT)
+    assert (status, output) == (0, "Superuser root has id 1\n")
+    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT)
+    assert (status, output) == (1, "Username or email already registered\n")
 
 
 @pytest.mark.parametrize(
@@ -56,21 +100,58 @@ def test_a_superuser_signs_in(tmp_path: Path, free_tcp_port: int) -> None:
         (["--username", ".root"], "username must be a string of 1 to 64 characters"),
         (["--email", "root-of-nowhere"], "email must be an e-mail address"),
     ],
+    ids=["username", "email"],
 )
-def test_a_wrong_field_is_named_in_one_line(tmp_path: Path, arguments: list[str], line: str) -> None:
-    """Before the database is asked."""
-    database = f"sqlite:///{tmp_path / 'file'}"
-    code, _, err = litestar(tmp_path, "create-superuser", *ACCOUNT, *arguments, url=database)
-    assert code == 1
-    assert line in err.splitlines()[-1]
-    assert "Traceback" not in err
+def test_a_wrong_field_is_named_in_one_line(file_url: str, arguments: list[str], line: str) -> None:
+    status, output = litestar(file_url, "create-superuser", *ACCOUNT, *arguments)
+    assert status == 1
+    assert line in output
+    assert output.count("\n") == 1
 
 
-def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
-    """And no traceback, which would hold the password."""
-    code, _, err = litestar(tmp_path, "create-superuser", *ACCOUNT, url="postgresql://u:canary@127.0.0.1:1/n")
-    assert code == 1
-    assert err.splitlines()[-1] == "The service is temporarily unavailable; try again"
-    assert "Traceback" not in err
-    assert PASSWORD not in err
-    assert "canary" not in err
+def test_a_database_that_is_away_is_one_line_without_its_password() -> None:
+    status, output = litestar("postgresql://u:canary@127.0.0.1:1/n", "create-superuser", *ACCOUNT)
+    assert (status, output) == (1, "The service is temporarily unavailable; try again\n")
+
+
+# Jobs -----------------------------------------------------------------------------------------------------------------
+
+
+async def jobs(url: str, *arguments: str) -> tuple[int, str]:
+    """Run a command of the group `jobs`, whose worker knows one kind; return its exit status and what it printed."""
+    worker = worker_of(Database(url), Recorder())
+    group = click.Group(commands=[job_commands(worker.queue, worker)])
+    return await to_thread.run_sync(invoke, group, ["jobs", *arguments])
+
+
+async def add_dead_letters(url: str, *payloads: Payload) -> None:
+    """Enqueue jobs and give each up after its first attempt."""
+    async with open_database(url) as database:
+        await add(database, *payloads)
+        await worker_of(database, fail, max_attempts=1).run_due()
+
+
+async def test_an_operator_lists_dead_letters_without_their_payloads(database_url: str) -> None:
+    assert await jobs(database_url, "dead") == (0, "")
+    await add_dead_letters(database_url, {"email": "alice@example.org"})
+    status, output = await jobs(database_url, "dead")
+    assert (status, output.split()[:2], output.split()[-1]) == (0, ["1", "mail"], "Refused")
+    assert "alice" not in output
+
+
+async def test_an_operator_retries_one_dead_letter_or_all(database_url: str) -> None:
+    await add_dead_letters(database_url, *numbered(3))
+    assert await jobs(database_url, "retry", "2") == (0, "1 jobs enqueued again\n")
+    status, output = await jobs(database_url, "retry", "2")
+    assert (status, output) == (1, "No job 2 was given up; `litestar jobs dead` lists those that were\n")
+    assert await jobs(database_url, "retry", "--all") == (0, "2 jobs enqueued again\n")
+    status, output = await jobs(database_url, "run")
+    assert (status, output.splitlines()[-1]) == (0, "3 jobs run")
+    async with open_database(database_url) as database:
+        assert await jobs_in(database) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["0"]], ids=["neither", "both", "no id"])
+@on_sqlite
+async def test_an_operator_must_say_what_to_retry(database_url: str, arguments: list[str]) -> None:
+    assert (await jobs(database_url, "retry", *arguments))[0] == 2

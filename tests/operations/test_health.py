@@ -1,4 +1,4 @@
-"""Whether the service can serve, and what an operator is told when it can't."""
+"""A service without its database: it is alive and not ready, and the operator is told why."""
 
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from tests.problems import assert_problem
     ],
     ids=["not migrated", "not there"],
 )
-async def test_a_service_without_its_database_says_so_and_waits(
+async def test_a_service_without_its_database_logs_one_line_and_waits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, line: str
 ) -> None:
-    """In one line; it is alive, and not ready."""
     app = create_app(Settings(secret_key=SECRET, database_url=url.format(path=tmp_path), jobs_in_process=False))
     async with connect_to(app) as client:
         assert sum(line in printed for printed in capsys.readouterr().out.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Traces, as a collector receives them by OTLP."""
+"""Traces, as a collector receives them by OTLP over HTTP."""
 
 import json
 import socket
@@ -11,15 +11,16 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+from litestar import get
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from sqlalchemy import text
 
-from app.database.sessions import Database
-from app.items.service import ItemService
-from app.main import create_app
+from app.http.access import PUBLIC
+from app.http.feature import Feature, Parts
+from app.main import FEATURES, FeatureFactory, create_app
 from app.settings import Settings
 from tests.collector import Collector, attributes, running
-from tests.factories import SECRET, People, Statements, connect_to, create_item, log_in, register, token_of
+from tests.factories import SECRET, People, Statements, connect_to, create_item, log_in, parts_of, register, token_of
 from tests.problems import assert_problem
 from tests.programs import ROOT, environment, run, service
 
@@ -32,20 +33,16 @@ NOT_KEPT = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    """A collector that listens."""
+    """A collector that takes traces."""
     with running() as collector:
         yield collector
 
 
-def settings_with(settings: Settings, endpoint: str) -> Settings:
-    """The settings of an application whose traces are on."""
-    return msgspec.structs.replace(settings, otel_exporter_otlp_endpoint=endpoint)
-
-
 @asynccontextmanager
-async def traced(settings: Settings, collector: Collector) -> AsyncIterator[People]:
-    """An application whose traces are on; at the end of the block, the collector has them."""
-    app = create_app(settings_with(settings, collector.url))
+async def traced(settings: Settings, collector: Collector, *features: FeatureFactory) -> AsyncIterator[People]:
+    """Run an application whose traces are on; the collector has them at the end of the block."""
+    settings = msgspec.structs.replace(settings, otel_exporter_otlp_endpoint=collector.url)
+    app = create_app(settings, [*FEATURES, *features])
     async with connect_to(app) as client:
         yield People(app, client)
 
@@ -56,7 +53,7 @@ async def traced(settings: Settings, collector: Collector) -> AsyncIterator[Peop
 def test_the_program_sends_a_span_for_each_request_and_its_statements(
     tmp_path: Path, free_tcp_port: int, database_url: str, collector: Collector
 ) -> None:
-    """They are there when it has stopped, within the caller's trace, and the log names them."""
+    """The spans are part of the caller's trace, the log names them, and all are sent before the program ends."""
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url + "/", "OTEL_SERVICE_NAME": "shop"}
     variables |= {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "DATABASE_URL": database_url}
     with service(tmp_path, free_tcp_port, **variables) as process:
@@ -74,8 +71,9 @@ def test_the_program_sends_a_span_for_each_request_and_its_statements(
     assert (line["trace_id"], line["span_id"]) == (TRACE, span.span_id.hex())
 
 
-async def test_a_request_has_the_attributes_of_the_conventions(settings: Settings, collector: Collector) -> None:
-    """Those that are required and hold nothing of the client's making."""
+async def test_a_request_has_the_attributes_that_the_conventions_require(
+    settings: Settings, collector: Collector
+) -> None:
     async with traced(settings, collector) as people:
         alice = await people.sign_in("alice")
         await create_item(alice)
@@ -95,13 +93,13 @@ async def test_a_request_has_the_attributes_of_the_conventions(settings: Setting
 
 @pytest.mark.direct("which counts the statements, of which there is one more for each transaction")
 async def test_each_statement_has_its_text_without_its_parameters(settings: Settings, collector: Collector) -> None:
-    """Those of the hot path, which the driver runs itself, and those of SQLAlchemy's sessions, each once."""
+    """Statements that the driver runs itself and those of SQLAlchemy's sessions have one span each."""
     async with traced(settings, collector) as people:
         alice = await people.sign_in("alice")
         await create_item(alice)
         with Statements.of(people.app) as sent:
             await alice.patch("/items/1", json={"title": CANARY})
-        system = people.app.state.database.engine.dialect.name
+        system = parts_of(people.app).database.engine.dialect.name
     spans = collector.statements(collector.request("PATCH /items/{item_id}"))
     facts = [attributes(span.attributes) for span in spans if span.name != "BEGIN"]  # SQLite's, which `sent` names so
     assert [fact["db.query.text"] for fact in facts] == [sql for sql in sent if sql not in {"BEGIN", "COMMIT"}]
@@ -112,7 +110,7 @@ async def test_each_statement_has_its_text_without_its_parameters(settings: Sett
 async def test_head_and_invented_methods_are_named_as_the_conventions_want(
     settings: Settings, collector: Collector
 ) -> None:
-    """HEAD is itself although GET's handler answers it; what is no method of HTTP has one name."""
+    """HEAD keeps its name although GET's handler answers it; every method that HTTP doesn't know has one name."""
     async with traced(settings, collector) as people:
         await people.client.head("/health/live")
         await people.client.request("BREW", "/health/live")
@@ -120,40 +118,43 @@ async def test_head_and_invented_methods_are_named_as_the_conventions_want(
     assert attributes(collector.request("HTTP").attributes)["http.request.method"] == "_OTHER"
 
 
-async def test_a_fault_of_the_service_is_an_error(
-    settings: Settings, collector: Collector, monkeypatch: pytest.MonkeyPatch
+@get("/break", opt=PUBLIC)
+async def break_down() -> None:
+    """Have a bug."""
+    raise ZeroDivisionError(CANARY)
+
+
+async def test_a_fault_of_the_service_is_an_error_and_a_mistake_of_the_client_is_not(
+    settings: Settings, collector: Collector
 ) -> None:
-    """A client's mistake isn't."""
+    def feature(_parts: Parts) -> Feature:
+        return Feature(routes=[break_down])
 
-    def fail(*_: object, **__: object) -> None:
-        raise ZeroDivisionError(CANARY)
-
-    monkeypatch.setattr(ItemService, "read", fail)
-    async with traced(settings, collector) as people:
-        alice = await people.sign_in("alice")
-        assert_problem(await alice.get("/items/1"), 500)
+    async with traced(settings, collector, feature) as people:
+        assert_problem(await people.client.get("/break"), 500)
         assert_problem(await people.client.get("/users/me"), 401)
-    broken, refused = collector.request("GET /items/{item_id}"), collector.request("GET /users/me")
+    broken, refused = collector.request("GET /break"), collector.request("GET /users/me")
     assert attributes(broken.attributes)["error.type"] == "500"
     assert broken.status.code == Status.STATUS_CODE_ERROR
+    assert CANARY.encode() not in collector.raw
     assert attributes(refused.attributes)["http.response.status_code"] == 401
     assert "error.type" not in attributes(refused.attributes)
     assert refused.status.code == Status.STATUS_CODE_UNSET
 
 
 async def test_a_statement_that_fails_is_an_error(settings: Settings, collector: Collector) -> None:
-    """By its SQLSTATE where the database has one; the hot path's as the others."""
+    """Its kind is the SQLSTATE where the database has one, else the name of the exception."""
     async with traced(settings, collector) as people:
         alice = await people.sign_in("alice")
         await register(people.client, "alice")
-        database: Database = people.app.state.database
-        async with database.transaction() as session:
-            await session.execute(text("ALTER TABLE items RENAME TO elsewhere"))
+        database = parts_of(people.app).database
+        async with database.transaction() as transaction:
+            await transaction.execute(text("ALTER TABLE items RENAME TO elsewhere"))
         try:
             assert (await alice.get("/items/1")).status_code == 503
         finally:
-            async with database.transaction() as session:
-                await session.execute(text("ALTER TABLE elsewhere RENAME TO items"))
+            async with database.transaction() as transaction:
+                await transaction.execute(text("ALTER TABLE elsewhere RENAME TO items"))
         states = {"postgresql": ["23505", "42P01"], "sqlite": ["IntegrityError", "OperationalError"]}
         expected = states[database.engine.dialect.name]
     failed = [collector.statements(collector.request(name))[-1] for name in ("POST /users", "GET /items/{item_id}")]
@@ -161,8 +162,8 @@ async def test_a_statement_that_fails_is_an_error(settings: Settings, collector:
     assert {span.status.code for span in failed} == {Status.STATUS_CODE_ERROR}
 
 
-async def test_the_caller_says_whether_its_trace_is_kept(settings: Settings, collector: Collector) -> None:
-    """And a header that is nonsense begins a trace of its own."""
+async def test_a_request_of_a_trace_that_is_not_kept_has_no_span(settings: Settings, collector: Collector) -> None:
+    """A request whose header is nonsense begins a trace of its own."""
     async with traced(settings, collector) as people:
         await people.client.get("/health/live", headers=NOT_KEPT)
         await people.client.get("/health/live", headers={"traceparent": "nonsense"})
@@ -172,7 +173,7 @@ async def test_the_caller_says_whether_its_trace_is_kept(settings: Settings, col
 
 
 async def test_nothing_that_a_client_sends_is_in_a_span(settings: Settings, collector: Collector) -> None:
-    """No password, token, address or query, and no path that isn't a route's but for ids."""
+    """Passwords, tokens, addresses, queries, headers and paths that are no route's stay out."""
     async with traced(settings, collector) as people:
         client = people.client
         await register(client, "alice", email=f"{CANARY}@example.org", password=CANARY)
@@ -195,8 +196,8 @@ async def test_nothing_that_a_client_sends_is_in_a_span(settings: Settings, coll
     assert token_of(alice).encode() not in collector.raw
 
 
-async def test_what_no_request_sends_is_no_span(settings: Settings, collector: Collector) -> None:
-    """A worker asks for jobs every two seconds, which nobody wants to read."""
+async def test_statements_that_no_request_sends_have_no_span(settings: Settings, collector: Collector) -> None:
+    """The worker's statements, which look for jobs every two seconds, would hide the others."""
     async with traced(msgspec.structs.replace(settings, jobs_in_process=True), collector) as people:
         await register(people.client, "alice")
     assert {span.name for span in collector.spans if not span.parent_span_id} == {"POST /users"}
@@ -206,7 +207,7 @@ async def test_what_no_request_sends_is_no_span(settings: Settings, collector: C
 
 
 @pytest.fixture(params=["closed", "silent"])
-def dead_end(request: pytest.FixtureRequest) -> Iterator[str]:
+def dead_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a collector that isn't there, or never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -216,10 +217,10 @@ def dead_end(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_a_collector_that_is_away_changes_no_answer_and_keeps_nobody_waiting(
-    tmp_path: Path, free_tcp_port: int, dead_end: str
+    tmp_path: Path, free_tcp_port: int, dead_endpoint: str
 ) -> None:
-    """Nor does the program wait for it when it stops: the SDK by itself would, for ten seconds and more."""
-    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": dead_end, "OTEL_BSP_SCHEDULE_DELAY": "10"}
+    """The program doesn't wait for the collector when it stops; the SDK by itself would, for more than ten seconds."""
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": dead_endpoint, "OTEL_BSP_SCHEDULE_DELAY": "10"}
     url = f"http://127.0.0.1:{free_tcp_port}/health/ready"
     with service(tmp_path, free_tcp_port, **variables) as process, httpx.Client() as client:
         for _ in range(100):
@@ -230,7 +231,7 @@ def test_a_collector_that_is_away_changes_no_answer_and_keeps_nobody_waiting(
 
 # Off ------------------------------------------------------------------------------------------------------------------
 
-LOOK = """
+CHECKS = """
 import sys
 from app.database.sessions import Database
 from app.http.edge import Edge
@@ -247,15 +248,15 @@ assert "app.operations.tracing" not in sys.modules
 """
 
 
-def test_without_the_setting_nothing_is_there(tmp_path: Path) -> None:
-    """No layer round the application, no listener on the engine, and nothing of OpenTelemetry's is imported."""
+def test_without_the_setting_no_part_of_it_is_there(tmp_path: Path) -> None:
+    """There is no layer round the application and no listener on the engine, and OpenTelemetry isn't imported."""
     variables = environment(SECRET_KEY=SECRET, DATABASE_URL=f"sqlite:///{tmp_path}/file.sqlite3")
-    subprocess.run([sys.executable, "-c", LOOK], cwd=tmp_path, env=variables, check=True)
+    subprocess.run([sys.executable, "-c", CHECKS], cwd=tmp_path, env=variables, check=True)
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.exporter"], ids=["all", "the exporter"])
 def test_packages_that_are_missing_are_one_clear_line(tmp_path: Path, missing: str) -> None:
-    """On standard error, before anything is migrated."""
+    """The line is on standard error, before anything is migrated."""
     # Python takes a name that is None here for a package that isn't installed.
     (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{missing!r}] = None")
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "PYTHONPATH": f"{tmp_path}:{ROOT}"}

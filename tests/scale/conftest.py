@@ -1,4 +1,4 @@
-"""Every test in this folder starts programs of its own; `just test-scale` runs them."""
+"""Tests of several instances and programs; `just test-scale` runs them."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ FOLDER = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them."""
+    """Mark the tests of this folder."""
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.scale)

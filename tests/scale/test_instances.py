@@ -1,4 +1,4 @@
-"""Two instances of the service: what one of them does, the other knows at once."""
+"""Two instances of the service: each knows at once what the other has done."""
 
 import asyncio
 import os
@@ -15,8 +15,10 @@ import pytest
 from httpx import AsyncClient, Response
 
 from tests import servers
-from tests.factories import PASSWORD, SECRET, log_in, register
-from tests.programs import service
+from tests.conftest import SERVER
+from tests.factories import SECRET, log_in, register
+from tests.programs import free_port, service
+from tests.scale.users import new_user
 
 LONGEST_SECONDS = 30
 on_empty_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
@@ -48,17 +50,17 @@ async def other(ports: list[int], one: AsyncClient) -> AsyncIterator[AsyncClient
 
 
 async def refresh(client: AsyncClient, token: str) -> Response:
-    """The answer to a refresh token."""
+    """Refresh a session; return the answer."""
     return await client.post("/token", data={"grant_type": "refresh_token", "refresh_token": token})
 
 
 def bearer(tokens: Response) -> dict[str, str]:
-    """The header of whoever got this answer."""
+    """Return the Authorization header for the tokens in an answer."""
     return {"Authorization": f"Bearer {tokens.json()['access_token']}"}
 
 
-async def test_whoever_registers_with_one_signs_in_with_the_other(one: AsyncClient, other: AsyncClient) -> None:
-    """And the first takes the second's token."""
+async def test_a_user_who_registers_with_one_signs_in_with_the_other(one: AsyncClient, other: AsyncClient) -> None:
+    """Each instance accepts the other's tokens."""
     assert (await register(one, "anna")).status_code == 201
     assert (await register(other, "ANNA")).status_code == 400
     tokens = await log_in(other, "anna")
@@ -66,7 +68,7 @@ async def test_whoever_registers_with_one_signs_in_with_the_other(one: AsyncClie
 
 
 async def test_refresh_tokens_rotate_across_both(one: AsyncClient, other: AsyncClient) -> None:
-    """A token that is spent with one ends its session when it comes to the other."""
+    """A token that was spent with one instance ends its session when the other gets it."""
     await register(one, "berta")
     first = await log_in(one, "berta")
     second = await refresh(other, first.json()["refresh_token"])
@@ -78,8 +80,7 @@ async def test_refresh_tokens_rotate_across_both(one: AsyncClient, other: AsyncC
         assert (await refresh(client, third.json()["refresh_token"])).status_code == 400
 
 
-async def test_what_one_revokes_the_other_refuses_at_once(one: AsyncClient, other: AsyncClient) -> None:
-    """No instance keeps a session in its memory."""
+async def test_a_token_that_one_revokes_the_other_refuses_at_once(one: AsyncClient, other: AsyncClient) -> None:
     await register(one, "clara")
     tokens = await log_in(one, "clara")
     for client in (one, other):
@@ -89,7 +90,7 @@ async def test_what_one_revokes_the_other_refuses_at_once(one: AsyncClient, othe
 
 
 async def test_a_request_that_is_sent_again_is_known_to_the_other(one: AsyncClient, other: AsyncClient) -> None:
-    """It creates one row, also when both get it at the same time."""
+    """It creates one row, even when both get it at the same time."""
     await register(one, "dora")
     headers = bearer(await log_in(one, "dora"))
 
@@ -107,7 +108,6 @@ async def test_a_request_that_is_sent_again_is_known_to_the_other(one: AsyncClie
 
 
 async def test_wrong_passwords_are_counted_together(one: AsyncClient, other: AsyncClient) -> None:
-    """Ten in all, not ten with each."""
     await register(one, "emma")
     for number in range(10):
         client = (one, other)[number % 2]
@@ -121,16 +121,15 @@ async def test_wrong_passwords_are_counted_together(one: AsyncClient, other: Asy
 def test_of_many_that_start_at_once_one_migrates(
     empty_database_url: str, server_url: str, tmp_path: Path, *, pooled: bool
 ) -> None:
-    """And the others wait for it; all of them serve."""
+    """The others wait for it, and all of them serve."""
     name = empty_database_url.rpartition("/")[2].partition("?")[0]
 
     def start(number: int, url: str) -> int:
-        folder, port = tmp_path / str(number), servers.free_port()
+        folder, port = tmp_path / str(number), free_port()
         folder.mkdir()
         pooler = str(pooled).lower()
         with service(folder, port, SECRET_KEY=SECRET, DATABASE_URL=url, DATABASE_POOLER=pooler):
-            body = {"username": f"user{number}", "email": f"user{number}@example.org", "password": PASSWORD}
-            return httpx.post(f"http://127.0.0.1:{port}/users/", json=body).status_code
+            return new_user(f"http://127.0.0.1:{port}", number).status_code
 
     with servers.pgbouncer(server_url) as pooler_url, ThreadPoolExecutor() as pool:
         url = pooler_url.rpartition("/")[0] + f"/{name}" if pooled else empty_database_url
@@ -139,14 +138,13 @@ def test_of_many_that_start_at_once_one_migrates(
 
 @pytest.fixture
 def server_url() -> str:
-    """The tests' PostgreSQL itself."""
-    return os.environ["TEST_DATABASE_URL"]
+    """The tests' PostgreSQL itself, without a pooler."""
+    return os.environ[SERVER]
 
 
-def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    """The other serves meanwhile; the program that started both goes on."""
-    port = servers.free_port()
-    with service(tmp_path, port, WORKERS="2") as process:
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path, free_tcp_port: int) -> None:
+    """The other worker serves meanwhile, and the program that started both runs on."""
+    with service(tmp_path, free_tcp_port, WORKERS="2") as process:
         before = workers(process.pid)
         os.kill(before[0], signal.SIGKILL)
         deadline = time.monotonic() + LONGEST_SECONDS
@@ -156,9 +154,9 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
         assert process.poll() is None
         for _ in range(20):
             with suppress(httpx.TransportError):  # of the one that is still starting
-                assert httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+                assert httpx.get(f"http://127.0.0.1:{free_tcp_port}/health/live").status_code == 200
 
 
 def workers(pid: int) -> list[int]:
-    """The processes that serve."""
+    """Return the worker processes of a program."""
     return [child.pid for child in psutil.Process(pid).children() if child.is_running()]

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode: few connections serve many, and every time-out still holds."""
+"""PgBouncer in transaction mode: few connections of the server serve many clients, and every time-out holds."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from app.database.sessions import Database
 from app.errors import Unavailable
 from tests import servers
 from tests.conftest import SERVER
-from tests.factories import SECRET
+from tests.factories import SECRET, open_database
 from tests.programs import run
 
 SERVER_CONNECTIONS = 3
@@ -33,20 +33,19 @@ def pooler() -> Iterator[str]:
 
 @pytest.fixture
 def pooled_url(pooler: str, postgresql_url: str, anyio_backend: object) -> str:  # noqa: ARG001 - for fixtures in its loop
-    """A migrated database behind it."""
+    """A migrated database, by way of PgBouncer."""
     return make_url(pooler).set(database=make_url(postgresql_url).database).render_as_string()
 
 
 @pytest.fixture
 async def database(pooled_url: str) -> AsyncIterator[Database]:
-    """The same, with many more connections to the pooler than that has to the server."""
-    database = Database(pooled_url, pool_size=40, pooler=True)
-    yield database
-    await database.close()
+    """The same, with many more connections to PgBouncer than PgBouncer has to the server."""
+    async with open_database(pooled_url, pool_size=40, pooler=True) as database:
+        yield database
 
 
 async def test_many_connections_share_the_few_of_the_server(database: Database) -> None:
-    """Each gets its own answers, although what it prepared may be on another of the server's connections."""
+    """Each client gets its own answers, although the server's connection may change between two statements."""
 
     async def ask(number: int) -> int:
         [(hot, pid)] = await database.fetch_prepared(ECHO, {"value": str(number)})
@@ -63,7 +62,7 @@ async def test_many_connections_share_the_few_of_the_server(database: Database) 
 
 
 async def test_a_transaction_has_the_time_outs_of_the_service(database: Database) -> None:
-    """They begin with it, and end with it: the connection may be another client's next."""
+    """The time-outs end with the transaction, since the connection may be another client's next."""
     show = "SELECT current_setting('statement_timeout') || ' ' || current_setting('lock_timeout')"
     async with database.transaction() as session:
         assert await session.scalar(text(show)) == "2800ms 2500ms"
@@ -72,7 +71,6 @@ async def test_a_transaction_has_the_time_outs_of_the_service(database: Database
 
 
 async def test_a_lock_is_not_waited_for_for_ever(database: Database, cleaner: asyncpg.Connection) -> None:
-    """The transaction ends by the server's word, which is answered with 503."""
     async with cleaner.transaction():
         await cleaner.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(DBAPIError) as raised:
@@ -85,7 +83,7 @@ async def test_a_lock_is_not_waited_for_for_ever(database: Database, cleaner: as
 async def test_a_statement_of_its_own_is_cancelled_on_the_server(
     database: Database, server: asyncpg.Connection, *, prepared: bool
 ) -> None:
-    """By the driver, through PgBouncer; it doesn't go on where nobody waits for it."""
+    """The driver cancels it through PgBouncer, and no statement runs on that nobody waits for."""
     sleep = select(literal_column("pg_sleep(30)::text", String()))
     started = time.monotonic()
     with pytest.raises((DBAPIError, TimeoutError)) as raised:
@@ -101,7 +99,7 @@ async def test_a_statement_of_its_own_is_cancelled_on_the_server(
 
 
 def test_a_pooler_that_the_service_does_not_know_of_is_one_clear_line(pooled_url: str, tmp_path: Path) -> None:
-    """It says what to set."""
+    """The line says which setting is missing."""
     ended = run(tmp_path, "app", SECRET_KEY=SECRET, DATABASE_URL=pooled_url, DATABASE_POOLER="false")
     assert ended.returncode == 1
     assert ended.stderr.startswith("The database of DATABASE_URL can't be used: ")

@@ -1,4 +1,4 @@
-"""How many connections an instance opens: no more than it is told, however many workers it has."""
+"""An instance opens no more connections than it is told, however many workers it has."""
 
 import asyncio
 from pathlib import Path
@@ -8,15 +8,13 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import make_url
 
-from app.database.sessions import Database
 from app.operations.health import log_connections
-from tests import servers
-from tests.factories import SECRET, register
+from tests.factories import SECRET, open_database, register
 from tests.programs import service
 
 
 async def open_connections(server: asyncpg.Connection, url: str) -> int:
-    """How many the service has open to a database."""
+    """Return the number of connections that the service has to a database."""
     count: int = await server.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'backend-api'",
         make_url(url).database,
@@ -26,13 +24,19 @@ async def open_connections(server: asyncpg.Connection, url: str) -> int:
 
 @pytest.mark.parametrize(("workers", "pool", "most"), [(1, 3, 3), (3, 7, 6)])
 async def test_all_workers_together_stay_within_the_pool(
-    postgresql_url: str, server: asyncpg.Connection, tmp_path: Path, *, workers: int, pool: int, most: int
+    postgresql_url: str,
+    server: asyncpg.Connection,
+    tmp_path: Path,
+    free_tcp_port: int,
+    *,
+    workers: int,
+    pool: int,
+    most: int,
 ) -> None:
-    """Under more requests at once than there are connections; each of them is served."""
-    port = servers.free_port()
+    """More requests come at once than there are connections, and each of them is served."""
     settings = {"SECRET_KEY": SECRET, "WORKERS": str(workers), "DATABASE_POOL_SIZE": str(pool)}
-    with service(tmp_path, port, DATABASE_URL=postgresql_url, **settings):
-        async with AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **settings):
+        async with AsyncClient(base_url=f"http://127.0.0.1:{free_tcp_port}", timeout=30) as client:
             seen = 0
             for _ in range(5):
                 answers = await asyncio.gather(*(client.get("/health/ready") for _ in range(30)))
@@ -46,17 +50,17 @@ async def test_more_connections_than_the_server_has_are_one_line_in_the_log(
     postgresql_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The tests' server has 300, three of them for superusers."""
-    database = Database(postgresql_url, pool_size=1)
-    for connections in (297, 298):
-        await log_connections(database, connections)
-    await database.close()
+    async with open_database(postgresql_url, pool_size=1) as database:
+        for connections in (297, 298):
+            await log_connections(database, connections)
     [line] = [line for line in capsys.readouterr().out.splitlines() if "DATABASE_POOL_SIZE" in line]
     assert "connections=298" in line
     assert "limit=297" in line
 
 
-async def test_the_program_says_so_once_when_it_starts(postgresql_url: str, tmp_path: Path) -> None:
-    """Not once a worker."""
+async def test_the_program_logs_that_line_once_and_not_in_each_worker(
+    postgresql_url: str, tmp_path: Path, free_tcp_port: int
+) -> None:
     settings = {"SECRET_KEY": SECRET, "WORKERS": "2", "DATABASE_POOL_SIZE": "900"}
-    with service(tmp_path, servers.free_port(), DATABASE_URL=postgresql_url, **settings):
+    with service(tmp_path, free_tcp_port, DATABASE_URL=postgresql_url, **settings):
         assert (tmp_path / "out").read_text().count("DATABASE_POOL_SIZE is above the limit of the server") == 1

@@ -1,4 +1,4 @@
-"""A primary and a hot standby under load: who reads where, and what becomes of it when the standby lags or dies."""
+"""A primary and a hot standby under load: clients read their own writes, also while the standby lags or fails."""
 
 import asyncio
 import os
@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from socket import create_server
 from tempfile import TemporaryDirectory
 
 import asyncpg
@@ -20,8 +19,6 @@ from tests.factories import PASSWORD, SECRET, log_in, register
 from tests.postgresql import Server, durable_server, hot_standby
 from tests.programs import service
 
-pytestmark = pytest.mark.scale
-
 AFTER_WRITE_SECONDS = 5
 LAG_SECONDS = 3  # what is left of it for a standby to lag
 SLACK_SECONDS = 5  # for a machine that is busy with other things
@@ -31,29 +28,27 @@ READS = "SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'items'"
 
 
 def folder_of_server() -> TemporaryDirectory[str]:
-    """Not in TMPDIR, which may be closed to the user that the server runs as."""
+    """Make a folder for a server; not in TMPDIR, which may be closed to the user that the server runs as."""
     return TemporaryDirectory(prefix="postgresql-", dir="/tmp")
 
 
 @pytest.fixture(scope="module")
 def primary() -> Iterator[Server]:
-    """Where all writes go, for the tests of this file."""
+    """The primary of the tests of this file."""
     with folder_of_server() as folder, durable_server(folder) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def standby(primary: Server) -> Iterator[Server]:
-    """Where reads go."""
+    """The hot standby of the tests of this file."""
     with folder_of_server() as folder, hot_standby(folder, primary) as server:
         yield server
 
 
 @pytest.fixture
-async def address(primary: Server, standby: Server, tmp_path: Path) -> AsyncIterator[str]:
+async def address(primary: Server, standby: Server, tmp_path: Path, free_tcp_port: int) -> AsyncIterator[str]:
     """The address of the service: two workers, which share nothing but the databases."""
-    with create_server(("127.0.0.1", 0)) as socket:
-        port = socket.getsockname()[1]
     variables = {
         "SECRET_KEY": SECRET,
         "DATABASE_URL": primary.url,
@@ -62,12 +57,12 @@ async def address(primary: Server, standby: Server, tmp_path: Path) -> AsyncIter
         "WORKERS": "2",
         "METRICS": "true",
     }
-    with service(tmp_path, port, **variables):
-        yield f"http://127.0.0.1:{port}"
+    with service(tmp_path, free_tcp_port, **variables):
+        yield f"http://127.0.0.1:{free_tcp_port}"
 
 
 async def execute(server: Server, statement: str) -> str | int | None:
-    """The first value of a statement's rows."""
+    """Run a statement, and return the first value of its rows."""
     connection = await asyncpg.connect(server.url)
     try:
         value: str | int | None = await connection.fetchval(statement)
@@ -78,7 +73,7 @@ async def execute(server: Server, statement: str) -> str | int | None:
 
 @asynccontextmanager
 async def sessions(address: str, number: int) -> AsyncIterator[list[AsyncClient]]:
-    """Clients that are signed in as one user, each in a session of its own."""
+    """Open clients that are signed in as one user, each in a session of its own."""
     username = f"user{time.monotonic_ns()}"
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(AsyncClient(base_url=address, timeout=30)) for _ in range(number)]
@@ -90,14 +85,14 @@ async def sessions(address: str, number: int) -> AsyncIterator[list[AsyncClient]
 
 
 async def is_ready(client: AsyncClient) -> bool:
-    """Whether every worker finds that the standby may be read from."""
+    """Return whether every worker finds that the standby may be read from."""
     lines = (await client.get("/metrics")).text.splitlines()
     values = [line.rpartition(" ")[2] for line in lines if line.startswith("db_replica_ready{")]
     return values == ["1.0"]
 
 
 async def wait_until_ready(client: AsyncClient, *, ready: bool, within: float) -> float:
-    """How many seconds it takes until the standby is taken in or left out."""
+    """Wait until the standby is taken in or left out; return how many seconds that took."""
     began = time.monotonic()
     while await is_ready(client) is not ready:
         assert time.monotonic() - began < within
@@ -106,34 +101,34 @@ async def wait_until_ready(client: AsyncClient, *, ready: bool, within: float) -
 
 
 async def reads_of(server: Server) -> int:
-    """How often items were read from a server so far."""
+    """Return how often items were read from a server so far."""
     await asyncio.sleep(1.5)  # a backend reports its counts once a second
     value = await execute(server, READS)
     return int(value or 0)
 
 
 async def delay_replay(standby: Server, seconds: int) -> None:
-    """Have the standby replay each commit so much later than it could."""
+    """Have the standby replay each commit so many seconds later."""
     await execute(standby, f"ALTER SYSTEM SET recovery_min_apply_delay = '{seconds}s'")
     await execute(standby, "SELECT pg_reload_conf()")
 
 
 class Clients:
-    """What clients have seen, counted: answers by status, and what was missing from them."""
+    """Counts of the answers that clients got, by status, and of the items that were missing from them."""
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
         self.created: list[tuple[float, int]] = [(0, 0)]
 
     async def get(self, client: AsyncClient, path: str) -> list[int]:
-        """The ids that an answer has."""
+        """Read items; return the ids in the answer."""
         answer = await client.get(path)
         self.seen[f"GET {answer.status_code}"] += 1
         body = answer.json()
         return [item["id"] for item in (body if isinstance(body, list) else [body]) if "id" in item]
 
     async def create(self, client: AsyncClient) -> int:
-        """The id of a new item."""
+        """Create an item, and return its id."""
         answer = await client.post("/items/", json={"title": "Umbrella"})
         self.seen[f"POST {answer.status_code}"] += 1
         item_id: int = answer.json()["id"]
@@ -141,7 +136,7 @@ class Clients:
         return item_id
 
     def newest(self, seconds_ago: float = 0) -> int:
-        """The newest item that was there so long ago."""
+        """Return the newest item that was there so many seconds ago."""
         then = time.monotonic() - seconds_ago
         return max(item_id for moment, item_id in self.created if moment <= then)
 
@@ -155,8 +150,8 @@ class Clients:
                     self.seen["own reads"] += 1
                     self.seen["own writes missed"] += item_id not in await self.get(client, path)
 
-    async def look_on(self, client: AsyncClient, until: float) -> None:
-        """Only read, and see how late others' items come."""
+    async def read_only(self, client: AsyncClient, until: float) -> None:
+        """Only read, and count how often others' items come late."""
         while time.monotonic() < until:
             newest, bound = self.newest(), self.newest(LAG_SECONDS)
             found = max(await self.get(client, "/items/?limit=5"), default=0)
@@ -164,21 +159,21 @@ class Clients:
             self.seen["seen too late"] += found < bound
 
     def report(self, record: Record, **figures: float) -> None:
-        """Have what was seen and measured shown at the end."""
+        """Record the counts and other figures, to be shown at the end."""
         for name, value in {**self.seen, **figures}.items():
             record(name, round(value, 2))
 
     def statuses(self) -> set[str]:
-        """Which kinds of answers there were."""
+        """Return the methods and statuses of all answers."""
         return {name for name in self.seen if name.startswith(("GET", "POST"))}
 
 
 async def test_with_a_late_standby_every_client_reads_its_own_writes(
     address: str, standby: Server, record_property: Record
 ) -> None:
-    """Whichever worker answers: at once, and later, when the session is back on the standby.
+    """It does so whichever worker answers, at once and later, when the session reads from the standby again.
 
-    Others may see them late, for that is what a standby is, but never later than the bound.
+    Others may see an item late, but never later than the bound.
     """
     await delay_replay(standby, 2)
     clients = Clients()
@@ -186,7 +181,7 @@ async def test_with_a_late_standby_every_client_reads_its_own_writes(
         before, until = await reads_of(standby), time.monotonic() + 25
         await asyncio.gather(
             *(clients.write_and_read(writer, until) for writer in writers),
-            *(clients.look_on(client, until) for client in (idle, other)),
+            *(clients.read_only(client, until) for client in (idle, other)),
         )
         arrived = await reads_of(standby) - before
     await delay_replay(standby, 0)
@@ -202,7 +197,7 @@ async def test_with_a_late_standby_every_client_reads_its_own_writes(
 async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
     address: str, standby: Server, record_property: Record
 ) -> None:
-    """Within the bound, so that nobody reads what is older; and no client is told."""
+    """It is left out within the bound, so that no client reads anything older, and every request succeeds."""
     clients = Clients()
     async with sessions(address, 5) as (idle, other, prompt, *writers):
         await wait_until_ready(idle, ready=True, within=AFTER_WRITE_SECONDS + SLACK_SECONDS)
@@ -210,7 +205,7 @@ async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
             asyncio.create_task(task)
             for task in (
                 *(clients.write_and_read(writer, time.monotonic() + 20) for writer in writers),
-                *(clients.look_on(client, time.monotonic() + 20) for client in (idle, other)),
+                *(clients.read_only(client, time.monotonic() + 20) for client in (idle, other)),
             )
         ]
         await asyncio.sleep(AFTER_WRITE_SECONDS)
@@ -231,7 +226,7 @@ async def test_a_standby_that_lags_too_far_is_left_out_and_taken_back(
 
 @asynccontextmanager
 async def crashed(standby: Server) -> AsyncIterator[None]:
-    """Its clients find their connections closed, and then nobody there."""
+    """Crash the standby: connections are closed, and no new ones are made."""
     await asyncio.to_thread(standby.stop, "immediate")
     yield
     await asyncio.to_thread(standby.start)
@@ -239,7 +234,7 @@ async def crashed(standby: Server) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def silent(standby: Server) -> AsyncIterator[None]:
-    """Its connections stay open, and nobody answers."""
+    """Stop the standby's processes: connections stay open, and nobody answers."""
     pids = str(await execute(standby, "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity")).split()
     everyone = [standby.pid, *map(int, pids)]
     for pid in everyone:
@@ -255,13 +250,13 @@ async def silent(standby: Server) -> AsyncIterator[None]:
 async def test_a_standby_that_fails_is_left_out_and_taken_back(
     address: str, standby: Server, fail: Callable[[Server], AbstractAsyncContextManager[None]], record_property: Record
 ) -> None:
-    """What it was about to answer, the primary answers."""
+    """The primary answers the reads that the standby was about to answer."""
     clients = Clients()
     async with sessions(address, 6) as (idle, *others):
         await clients.create(idle)
         await wait_until_ready(idle, ready=True, within=AFTER_WRITE_SECONDS + SLACK_SECONDS)
         await asyncio.sleep(AFTER_WRITE_SECONDS)
-        load = [asyncio.create_task(clients.look_on(client, time.monotonic() + 12)) for client in others]
+        load = [asyncio.create_task(clients.read_only(client, time.monotonic() + 12)) for client in others]
         await asyncio.sleep(1)
         async with fail(standby):
             left = await wait_until_ready(idle, ready=False, within=LAG_SECONDS + SLACK_SECONDS)

@@ -18,13 +18,14 @@ OWN_NAME = InvalidField("/password", "must not contain your username or e-mail a
 
 @pytest.fixture(scope="session")
 def strict() -> PasswordPolicy:
+    """The policy of production."""
     return PasswordPolicy(Settings(secret_key=SECRET, environment="production"))
 
 
 def refusal(
     policy: PasswordPolicy, password: str, *, username: str = "alice", email: str = "alice@example.org"
 ) -> InvalidField | None:
-    """What is wrong with a password, if anything."""
+    """Return why a password is refused; None when it is accepted."""
     try:
         policy.check(password, username=username, email=email)
     except InvalidFields as error:
@@ -34,7 +35,7 @@ def refusal(
 
 
 @pytest.mark.parametrize("password", ["x", "alice", "password"])
-def test_in_development_any_password_will_do(password: str) -> None:
+def test_in_development_every_password_is_accepted(password: str) -> None:
     assert refusal(PasswordPolicy(Settings(secret_key=SECRET)), password) is None
 
 
@@ -118,7 +119,7 @@ def test_the_error_points_to_the_field_that_held_the_password(strict: PasswordPo
 
 
 @pytest.mark.parametrize("password", ["@4310$7!|+" * 25, "x9" * 128, "Zq7$" * 64])
-def test_no_password_takes_long_to_judge(strict: PasswordPolicy, password: str) -> None:
+def test_no_password_takes_long_to_check(strict: PasswordPolicy, password: str) -> None:
     started = perf_counter()
     refusal(strict, password)
     assert perf_counter() - started < 1  # some 15 ms on a machine that does nothing else

@@ -15,9 +15,9 @@ from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import client_from, execute, fetch
 from tests.factories import PASSWORD, People, add_user, connect_to, log_in, register, token_of
-from tests.jobs.test_mail import Mailbox, smtp
 from tests.outbox import deliver, token_in
 from tests.problems import assert_problem, pointers
+from tests.smtp import Mailbox, smtp
 
 SPENT = "The token is invalid, expired or used"
 VERIFIED = select(User.email_verified).order_by(User.id)

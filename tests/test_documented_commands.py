@@ -115,7 +115,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def variables(**others: str) -> dict[str, str]:
-    """The environment of a terminal with `.venv/bin` on its path, as the README says, and PostgreSQL's own programs."""
+    """Return a terminal's environment, with `.venv/bin` on its path, as the README says, and PostgreSQL's programs."""
     path = os.pathsep.join([str(PROGRAMS), str(programs(PROGRAMS, copy=False)), os.environ["PATH"]])
     return environment(PYTHONPATH="", PATH=path, **others)
 
@@ -221,7 +221,7 @@ def add_dead_letter(file: Path) -> None:
 
 
 def test_an_operators_commands_do_what_the_pages_say(checkout: Path, free_tcp_port: int) -> None:
-    """With `.env` alone beside the code."""
+    """The folder holds the code and `.env`, and nothing else."""
     others = {"SUPERUSER_PASSWORD": PASSWORD, "LITESTAR_PORT": str(free_tcp_port)}
     with terminal(checkout, **others) as shell:
         for command, words in OPERATORS_COMMANDS.items():
@@ -242,7 +242,7 @@ def test_litestar_finds_the_application_whatever_else_the_folder_holds(checkout:
 
 @pytest.mark.parametrize("command", recipes())
 def test_a_recipe_takes_what_the_pages_give_it(command: str) -> None:
-    """What it does, other tests and CI do."""
+    """Other tests and CI run the recipes themselves."""
     words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
     run(ROOT, words[0], "--dry-run", *words[1:])
 

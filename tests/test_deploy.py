@@ -1,4 +1,4 @@
-"""What ships beside the code agrees with it: the compose file, the unit, nginx' file, the page for operators."""
+"""The files in `deploy/`, the compose file and the page for operators agree with the code."""
 
 import re
 from pathlib import Path
@@ -25,23 +25,21 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture
 def seconds_to_stop(tmp_path: Path) -> int:
-    """How long the server gives its requests before it kills their worker."""
+    """The time that the server gives a worker's requests before it kills the worker."""
     timeout = server(Settings(secret_key=SECRET), tmp_path / "drain", reload=False).workers_kill_timeout
     assert timeout is not None
     return timeout
 
 
-def test_two_instances_get_settings_that_exist(compose: dict[str, Any]) -> None:
-    """And the same ones."""
+def test_two_instances_get_the_same_settings_which_exist(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert services["app1"] == services["app2"]
     assert services["app1"]["environment"].keys() <= FIELDS.keys()
 
 
-def test_nobody_kills_the_service_before_it_gives_up_its_requests(
+def test_docker_and_systemd_do_not_kill_the_service_before_it_gives_up_its_requests(
     compose: dict[str, Any], seconds_to_stop: int
 ) -> None:
-    """Neither Docker nor systemd."""
     assert seconds_to_stop == 30
     assert int(compose["services"]["app1"]["stop_grace_period"].removesuffix("s")) > seconds_to_stop
     unit = (ROOT / "deploy" / "backend-api.service").read_text()
@@ -49,7 +47,7 @@ def test_nobody_kills_the_service_before_it_gives_up_its_requests(
 
 
 def test_nginx_is_the_same_in_containers_and_without() -> None:
-    """But for the names of the instances; only one of the two files is driven by tests."""
+    """Only the names of the instances differ; tests run nginx with one of the two files."""
 
     def lines(path: str) -> list[str]:
         text = re.sub(r"(app|127\.0\.0\.1:800)\d(:8000)?", "instance", (ROOT / path).read_text())
@@ -59,7 +57,6 @@ def test_nginx_is_the_same_in_containers_and_without() -> None:
 
 
 def test_the_page_for_operators_has_every_setting_and_its_default() -> None:
-    """One row of a table for each."""
     page = (ROOT / "docs" / "operating.md").read_text()
     found = re.findall(r"^\| `([A-Z_]+)` \|(.*?)\| ", page, re.MULTILINE)
     rows = {name: default.strip() for name, default in found}
@@ -70,10 +67,9 @@ def test_the_page_for_operators_has_every_setting_and_its_default() -> None:
         assert not plain or rows[name] == f"`{default}`"
 
 
-def test_the_health_check_tells_a_service_that_is_well(
+def test_the_health_check_succeeds_only_where_a_service_answers(
     tmp_path: Path, free_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From one that isn't there, and from a path that isn't."""
     monkeypatch.setenv("PORT", str(free_tcp_port))
     assert probe("/health/ready") == 1
     with service(tmp_path, free_tcp_port, SECRET_KEY=SECRET):

@@ -1,4 +1,4 @@
-"""The real program: `python -m app`, started, asked and stopped."""
+"""The program: `python -m app`, from its start to its end."""
 
 import json
 import shutil
@@ -22,14 +22,19 @@ def stop(process: subprocess.Popen[str]) -> int:
     return process.wait(STOP_SECONDS)
 
 
+def sign_up(url: str) -> dict[str, str]:
+    """Register somebody and sign them in; return their Authorization header."""
+    body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
+    assert httpx.post(f"{url}/users/", json=body).status_code == 201
+    answer = httpx.post(f"{url}/token", data={"username": "alice", "password": PASSWORD})
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
 def test_a_first_run_needs_nothing_and_serves(tmp_path: Path, free_tcp_port: int) -> None:
     """It writes a secret that nobody else can read, migrates, says where the docs are, and ends when asked to."""
     url = f"http://127.0.0.1:{free_tcp_port}"
     with service(tmp_path, free_tcp_port) as process:
-        body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
-        assert httpx.post(f"{url}/users/", json=body).status_code == 201
-        token = httpx.post(f"{url}/token", data={"username": "alice", "password": PASSWORD}).json()["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = sign_up(url)
         created = httpx.post(f"{url}/items/", json={"title": "Umbrella"}, headers=headers)
         assert httpx.get(f"{url}/items/", headers=headers).json() == [created.json()]
         assert httpx.get(f"{url}/docs").status_code == 200
@@ -38,7 +43,7 @@ def test_a_first_run_needs_nothing_and_serves(tmp_path: Path, free_tcp_port: int
     assert f"{url}/docs" in out
     assert "Traceback" not in out
     assert PASSWORD not in out
-    assert token not in out
+    assert headers["Authorization"].removeprefix("Bearer ") not in out
     env = tmp_path / ".env"
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
     assert env.read_text().partition("SECRET_KEY=")[2].strip() not in out
@@ -49,18 +54,15 @@ def test_tokens_outlive_a_restart(tmp_path: Path, free_tcp_port: int) -> None:
     """The second run takes the secret of the first."""
     url = f"http://127.0.0.1:{free_tcp_port}"
     with service(tmp_path, free_tcp_port) as process:
-        body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
-        httpx.post(f"{url}/users/", json=body)
-        token = httpx.post(f"{url}/token", data={"username": "alice", "password": PASSWORD}).json()["access_token"]
+        headers = sign_up(url)
         stop(process)
     secrets = (tmp_path / ".env").read_text()
     with service(tmp_path, free_tcp_port):
-        assert httpx.get(f"{url}/users/me", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        assert httpx.get(f"{url}/users/me", headers=headers).status_code == 200
     assert (tmp_path / ".env").read_text() == secrets
 
 
-def test_several_workers_serve_one_port(tmp_path: Path, free_tcp_port: int) -> None:
-    """And all of them end when asked to."""
+def test_several_workers_serve_one_port_and_all_of_them_end(tmp_path: Path, free_tcp_port: int) -> None:
     with service(tmp_path, free_tcp_port, WORKERS="2", LOG_LEVEL="WARNING") as process:
         for _ in range(20):
             assert httpx.get(f"http://127.0.0.1:{free_tcp_port}/health/live").status_code == 200
@@ -82,7 +84,7 @@ logging.getLogger("_granian").error("Unexpected exit from worker-1")
 
 
 def test_in_production_all_that_is_printed_is_json(tmp_path: Path, free_tcp_port: int) -> None:
-    """What the server itself says included: that a worker has died, say."""
+    """The server's own lines, such as the death of a worker, are JSON too."""
     variables = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET}
     with service(tmp_path, free_tcp_port, **variables):
         httpx.get(f"http://127.0.0.1:{free_tcp_port}/health/live")
@@ -98,19 +100,13 @@ def test_in_production_all_that_is_printed_is_json(tmp_path: Path, free_tcp_port
     ("variables", "line"),
     [
         ({"SECRET_KEY": "short"}, "Configuration error: SECRET_KEY must have at least 32 bytes for HS256"),
-        ({"PORT": "x"}, "Configuration error: PORT"),
-        ({"DATABASE_URL": "mysql://canary@h/n"}, "Configuration error: DATABASE_URL must be postgresql://"),
         ({"ENVIRONMENT": "production", "SECRET_KEY": ""}, "Configuration error: SECRET_KEY is not set"),
-        (
-            {"ENVIRONMENT": "production", "CORS_ORIGINS": "*"},
-            "Configuration error: CORS_ORIGINS must name its origins in production, not *",
-        ),
     ],
-    ids=["short secret", "no port", "other database", "production without a secret", "wildcard in production"],
+    ids=["short secret", "production without a secret"],
 )
 def test_a_bad_setting_is_one_clear_line(tmp_path: Path, variables: dict[str, str], line: str) -> None:
-    """On standard error, with an exit code that isn't zero."""
-    ended = run(tmp_path, "app", **({"SECRET_KEY": SECRET} | variables))
+    """The line is on standard error, before anything is migrated; the settings' own tests have the other lines."""
+    ended = run(tmp_path, "app", **variables)
     assert ended.returncode == 1
     assert ended.stderr.startswith(line)
     assert ended.stderr.count("\n") == 1
@@ -120,8 +116,7 @@ def test_a_bad_setting_is_one_clear_line(tmp_path: Path, variables: dict[str, st
 @pytest.mark.parametrize(
     "url", ["postgresql://u:canary@127.0.0.1:1/n", "sqlite:////nowhere/file"], ids=["postgresql", "sqlite"]
 )
-def test_a_database_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, url: str) -> None:
-    """Which doesn't tell the password."""
+def test_a_database_that_cannot_be_reached_is_one_clear_line_without_its_password(tmp_path: Path, url: str) -> None:
     ended = run(tmp_path, "app", SECRET_KEY=SECRET, DATABASE_URL=url)
     assert ended.returncode == 1
     assert ended.stderr.startswith("The database of DATABASE_URL can't be reached: ")
@@ -131,7 +126,7 @@ def test_a_database_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, url
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_application_that_cannot_be_built_ends_the_program(tmp_path: Path, workers: str) -> None:
-    """With its traceback, once, rather than worker after worker."""
+    """Its traceback is there once, instead of once for each worker that is started in vain."""
     copy_program(tmp_path)
     with (tmp_path / "app" / "operations" / "health.py").open("a") as module:
         module.write("\nraise ZeroDivisionError\n")
@@ -142,14 +137,13 @@ def test_an_application_that_cannot_be_built_ends_the_program(tmp_path: Path, wo
 
 
 def copy_program(folder: Path) -> None:
-    """Put a copy of the application there, to be changed; a program that runs there takes it instead of ours."""
+    """Put a copy of the application into a folder; a program that runs there takes it instead of the original."""
     for part in ("app", "migrations"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "alembic.ini", folder)
 
 
 def test_a_change_of_the_code_is_served_at_once_in_development(tmp_path: Path, free_tcp_port: int) -> None:
-    """By `just dev`, whose workers begin anew."""
     copy_program(tmp_path)
     url = f"http://127.0.0.1:{free_tcp_port}/openapi.json"
     with service(tmp_path, free_tcp_port, "--reload") as process:
@@ -164,7 +158,7 @@ def test_a_change_of_the_code_is_served_at_once_in_development(tmp_path: Path, f
 
 
 def title_at(url: str) -> str | None:
-    """What the document is called; None while no worker answers."""
+    """Return the title of the document; None while no worker answers."""
     try:
         title: str = httpx.get(url).json()["info"]["title"]
     except httpx.TransportError:

@@ -1,0 +1,141 @@
+"""Engines: SQLite's pragmas, time-outs, connections that the server has closed, and the URLs of both databases."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+from httpx import AsyncClient
+from litestar import Litestar
+from sqlalchemy import event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from app.database.engine import POSTGRESQL_SETTINGS, driver_url
+from app.database.sessions import Database
+from app.http.feature import Parts
+from tests.factories import People, add_user, log_in, on_postgresql, on_sqlite, register
+from tests.problems import assert_problem
+
+AWAY = "The service is temporarily unavailable; try again"
+
+
+def is_sqlite(database: Database) -> bool:
+    """Return whether a database is SQLite's."""
+    return database.engine.dialect.name == "sqlite"
+
+
+# SQLite's pragmas -----------------------------------------------------------------------------------------------------
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [("journal_mode", "wal"), ("foreign_keys", 1), ("busy_timeout", 5000), ("synchronous", 1)],
+)
+async def test_every_connection_to_sqlite_has_these_pragmas(database: Database, pragma: str, value: str | int) -> None:
+    """They let readers read beside a writer, check references, and wait for a lock."""
+    async with database.engine.connect() as first, database.engine.connect() as second:
+        for connection in (first, second):
+            assert (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one() == value
+
+
+# Connections ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.direct("about connections of the server's own")
+@on_postgresql
+async def test_after_a_restart_of_the_database_the_service_serves_again(
+    parts: Parts, people: People, server: asyncpg.Connection
+) -> None:
+    """One answer may be a 503, for the connections that broke."""
+    alice = await people.sign_in("alice")
+    await asyncio.gather(*(alice.get("/users/me") for _ in range(8)))
+    await server.execute(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = $1 AND application_name = 'backend-api'""",
+        parts.database.engine.url.database,
+    )
+    first = await alice.get("/users/me")
+    if first.status_code != 200:
+        assert_problem(first, 503, AWAY)
+    answers = await asyncio.gather(*(alice.get("/users/me") for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+
+
+# Time-outs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_time_outs(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Time-outs of the application's database that a test needn't wait long for."""
+    monkeypatch.setitem(POSTGRESQL_SETTINGS, "lock_timeout", "200")
+    parts: Parts = request.getfixturevalue("parts")  # which connects with the settings as they are now
+    engine = parts.database.engine
+    if is_sqlite(parts.database):
+
+        def wait_shortly(connection: DBAPIConnection, _entry: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout = 200")
+            cursor.close()
+
+        event.listen(engine.sync_engine, "connect", wait_shortly)
+    monkeypatch.setattr(engine.pool, "_timeout", 0.2)
+
+
+@asynccontextmanager
+async def locked(database: Database, table: str) -> AsyncIterator[None]:
+    """Hold a lock that writers of a table wait for."""
+    async with database.transaction() as transaction:
+        if is_sqlite(database):
+            await transaction.connection()  # which takes the one write lock
+        else:
+            await transaction.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        yield
+
+
+@pytest.mark.usefixtures("short_time_outs")
+async def test_a_lock_that_is_held_for_too_long_is_503_and_nothing_is_written_later(
+    client: AsyncClient, database: Database
+) -> None:
+    async with locked(database, "users"):
+        assert_problem(await register(client, "alice"), 503, AWAY)
+    async with database.reading() as session:
+        assert await session.scalar(text("SELECT count(*) FROM users")) == 0
+    assert (await register(client, "alice")).status_code == 201
+
+
+@pytest.mark.usefixtures("short_time_outs")
+async def test_when_all_connections_are_taken_the_answer_is_503(
+    app: Litestar, client: AsyncClient, parts: Parts
+) -> None:
+    """The instance isn't ready either, and serves again when connections are back."""
+    await add_user(app, "alice")
+    engine = parts.database.engine
+    connections = [await engine.connect() for _ in range(15 if is_sqlite(parts.database) else 20)]
+    assert_problem(await log_in(client, "alice"), 503, AWAY)
+    assert_problem(await client.get("/health/ready"), 503, "The database does not answer")
+    for connection in connections:
+        await connection.close()
+    assert (await log_in(client, "alice")).status_code == 200
+
+
+# URLs -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("sqlite:///file", "sqlite+aiosqlite:///file"),
+        ("sqlite:////tmp/file", "sqlite+aiosqlite:////tmp/file"),
+        ("sqlite+aiosqlite:///file", "sqlite+aiosqlite:///file"),
+        ("postgres://u:p@h/n", "postgresql+asyncpg://u:p@h/n"),
+        ("postgresql://u:p@h:5/n", "postgresql+asyncpg://u:p@h:5/n"),
+        ("postgresql+asyncpg://h/n", "postgresql+asyncpg://h/n"),
+        ("postgresql://h/n?sslmode=require", "postgresql+asyncpg://h/n?ssl=require"),
+        ("postgresql://u:postgres:%2F%2F@h/n", "postgresql+asyncpg://u:postgres%3A%2F%2F@h/n"),
+    ],
+)
+def test_a_plain_url_gets_its_asyncio_driver(url: str, driver: str) -> None:
+    """The parameter that libpq calls `sslmode` gets asyncpg's name for it."""
+    assert driver_url(url).render_as_string(hide_password=False) == driver
