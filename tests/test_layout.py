@@ -1,6 +1,7 @@
 """The layout that docs/architecture.md describes: rooms, one direction of imports, and one place for statements."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ SQL = {
     *("select", "insert", "update", "delete", "text", "func", "bindparam", "literal", "literal_column", "column"),
     *("table", "and_", "or_", "not_", "exists", "case", "cast", "tuple_", "true", "false", "null", "union", "join"),
 }
+RIDDLE = re.compile(r"(What|Who|Whether|How|Where|When|Why|Whoever|Whatever)\b")
 RUNS_SQL = {"execute", "scalar", "scalars", "stream", "exec_driver_sql"}
 
 
@@ -111,6 +113,16 @@ def test_no_function_is_long(module: str) -> None:
     functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
     assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_docstring_begins_with_a_riddle(module: str) -> None:
+    """A docstring says what a thing is or does; readers of the OpenAPI document see those of schemas and handlers."""
+    if module.rpartition(".")[2] in {"schemas", "controller"}:
+        return
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    docstrings = [ast.get_docstring(node) or "" for node in ast.walk(tree(module)) if isinstance(node, kinds)]
+    assert [text for text in docstrings if RIDDLE.match(text)] == []
 
 
 @pytest.mark.parametrize("module", [name for name in modules() if name != "app.settings"])
