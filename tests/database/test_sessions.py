@@ -84,10 +84,9 @@ async def execute(database: Database, statements: Sequence[str]) -> None:
 
 @pytest.mark.parametrize("write", [lambda client: register(client, "bob"), create_item], ids=["register", "item"])
 async def test_a_commit_that_fails_is_an_error_and_leaves_nothing(
-    people: People, database: Database, write: Call
+    alice: AsyncClient, database: Database, write: Call
 ) -> None:
     """It is never a 201, and no later request on the same connection commits the rest of it."""
-    alice = await people.sign_in("alice")
     async with failing_commits(database):
         for _ in range(22):  # more often than the pool has connections
             assert_problem(await write(alice), {"sqlite": 409, "postgresql": 503}[database.engine.dialect.name])
@@ -176,16 +175,14 @@ async def deadlock(cleaner: asyncpg.Connection) -> AsyncIterator[Deadlock]:
     ids=["key", "item", "account", "name", "password", "login"],
 )
 async def test_what_a_deadlock_has_ended_is_done_once_more(
-    people: People, deadlock: Deadlock, call: Call, state: str, status: int
+    alice: AsyncClient, deadlock: Deadlock, call: Call, state: str, status: int
 ) -> None:
-    alice = await people.sign_in("alice")
     await deadlock(1, state)
     assert (await call(alice)).status_code == status
 
 
 @on_postgresql
-async def test_what_deadlocks_twice_is_503(people: People, deadlock: Deadlock) -> None:
-    alice = await people.sign_in("alice")
+async def test_what_deadlocks_twice_is_503(alice: AsyncClient, deadlock: Deadlock) -> None:
     await deadlock(2, "40P01")
     assert_problem(await create_item(alice), 503, AWAY)
     assert (await alice.get("/items/")).json() == []
