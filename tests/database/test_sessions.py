@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 from httpx import AsyncClient, Response
+from litestar import Litestar
 from sqlalchemy import text
 
 from app.database.sessions import Database
@@ -23,7 +24,7 @@ from tests.factories import (
     log_in,
     on_postgresql,
     on_sqlite,
-    parts_of,
+    open_database,
     register,
 )
 from tests.problems import assert_problem
@@ -111,17 +112,19 @@ async def fail_after_writing(database: Database) -> None:
 
 
 @on_sqlite
-async def test_a_transaction_that_reads_before_it_writes_loses_no_update(database: Database, people: People) -> None:
+async def test_a_transaction_that_reads_before_it_writes_loses_no_update(
+    app: Litestar, database: Database, database_url: str
+) -> None:
     """Of two services on one file neither does: a transaction takes the write lock when it begins."""
-    alice = await add_user(people.app, "alice", email="0")
+    alice = await add_user(app, "alice", email="0")
 
     async def add_one(database: Database) -> None:
         async with database.transaction() as transaction:
             user = await transaction.get_one(User, alice.id)
             user.email = str(int(user.email) + 1)
 
-    other = parts_of(people.app).database
-    await asyncio.gather(*(add_one(either) for either in (database, other) for _ in range(30)))
+    async with open_database(database_url) as other:
+        await asyncio.gather(*(add_one(either) for either in (database, other) for _ in range(30)))
     async with database.reading() as session:
         assert (await session.get_one(User, alice.id)).email == "60"
 
