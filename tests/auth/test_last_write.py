@@ -27,11 +27,10 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def alice(people: People) -> AsyncClient:
-    """A client who has just written."""
-    client = await people.sign_in("alice")
-    await create_item(client)
-    return client
+async def alice(alice: AsyncClient) -> AsyncClient:
+    """A client that has just written."""
+    await create_item(alice)
+    return alice
 
 
 async def let_time_pass(connection: asyncpg.Connection) -> None:
@@ -77,6 +76,7 @@ async def test_a_write_that_takes_long_is_noted_again_before_its_answer(
 
 @pytest.fixture
 def _short_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time-out for locks that the test needn't wait long for."""
     monkeypatch.setitem(POSTGRESQL_SETTINGS, "lock_timeout", "200")
 
 

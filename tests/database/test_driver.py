@@ -46,6 +46,13 @@ SLEEPER = (
 
 
 @pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The test's database without an application, which would take longer to make."""
+    async with open_database(database_url) as database:
+        yield database
+
+
+@pytest.fixture
 async def other(database_url: str) -> AsyncIterator[Database]:
     """The same database, by connections of its own."""
     async with open_database(database_url) as database:

@@ -14,7 +14,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from app.database.engine import POSTGRESQL_SETTINGS, driver_url
 from app.database.sessions import Database
 from app.http.feature import Parts
-from tests.factories import People, add_user, log_in, on_postgresql, on_sqlite, register
+from tests.factories import add_user, log_in, on_postgresql, on_sqlite, register
 from tests.problems import assert_problem
 
 AWAY = "The service is temporarily unavailable; try again"
@@ -46,10 +46,9 @@ async def test_every_connection_to_sqlite_has_these_pragmas(database: Database, 
 @pytest.mark.direct("about connections of the server's own")
 @on_postgresql
 async def test_after_a_restart_of_the_database_the_service_serves_again(
-    parts: Parts, people: People, server: asyncpg.Connection
+    parts: Parts, alice: AsyncClient, server: asyncpg.Connection
 ) -> None:
     """One answer may be a 503, for the connections that broke."""
-    alice = await people.sign_in("alice")
     await asyncio.gather(*(alice.get("/users/me") for _ in range(8)))
     await server.execute(
         """SELECT pg_terminate_backend(pid) FROM pg_stat_activity

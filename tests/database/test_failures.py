@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from secrets import token_hex
 
@@ -22,6 +23,13 @@ from tests.factories import SECRET, connect_to, log_in, on_postgresql, on_sqlite
 from tests.problems import assert_problem
 
 AWAY = "The service is temporarily unavailable; try again"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The test's database without an application, which would take longer to make."""
+    async with open_database(database_url) as database:
+        yield database
 
 
 # A database that is away ----------------------------------------------------------------------------------------------

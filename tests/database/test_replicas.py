@@ -68,12 +68,11 @@ def _complete(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def alice(parts: Parts, people: People, _complete: None) -> AsyncClient:
-    """A client with an item, who has just written, while a standby is ready to be read from."""
-    client = await people.sign_in("alice")
-    await create_item(client)
+async def alice(alice: AsyncClient, parts: Parts, _complete: None) -> AsyncClient:
+    """A client with an item, which has just written, while a standby is ready to be read from."""
+    await create_item(alice)
     await parts.replicas.measure()
-    return client
+    return alice
 
 
 @pytest.fixture

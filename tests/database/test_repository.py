@@ -9,7 +9,7 @@ from sqlalchemy.exc import InvalidRequestError
 from app.database.sessions import Database
 from app.items.models import Item
 from app.items.repository import ItemRepository
-from tests.factories import PASSWORD, People, Statements, create_item, log_in, on_postgresql
+from tests.factories import PASSWORD, Statements, create_item, log_in, on_postgresql
 
 # These name the owner; the owner of a user's row is the user.
 OWNER = re.compile(
@@ -25,9 +25,8 @@ NO_ROWS = ("BEGIN", "COMMIT", "SET LOCAL")
 
 @on_postgresql
 async def test_all_statements_but_the_sign_in_by_name_and_one_row_by_its_id_name_the_owner(
-    client: AsyncClient, people: People, statements: Statements
+    client: AsyncClient, alice: AsyncClient, statements: Statements
 ) -> None:
-    alice = await people.sign_in("alice")
     statements.clear()
     item = (await create_item(alice)).json()["id"]
     answers = [

@@ -11,12 +11,6 @@ from tests.factories import People, connect_to, create_item, on_postgresql
 from tests.problems import pointers
 
 
-@pytest.fixture
-async def alice(people: People) -> AsyncClient:
-    """A client who is signed in."""
-    return await people.sign_in("alice")
-
-
 async def found(client: AsyncClient, q: str, **params: str) -> list[str]:
     """Return the titles that a search finds, oldest first."""
     answer = await client.get("/items/", params={"q": q, "sort": "id", **params})
@@ -91,9 +85,9 @@ async def test_a_search_follows_changes_of_either_field(alice: AsyncClient) -> N
     assert (await found(alice, "black"), await found(alice, "parasol")) == ([], ["Parasol"])
 
 
-async def test_a_search_finds_only_the_callers(people: People, alice: AsyncClient) -> None:
+async def test_a_search_finds_only_the_callers(alice: AsyncClient, bob: AsyncClient) -> None:
     await create_item(alice)
-    assert await found(await people.sign_in("bob"), "umbrella") == []
+    assert await found(bob, "umbrella") == []
 
 
 async def test_a_search_takes_ten_different_words(alice: AsyncClient) -> None:

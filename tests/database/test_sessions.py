@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 from httpx import AsyncClient, Response
+from litestar import Litestar
 from sqlalchemy import text
 
 from app.database.sessions import Database
@@ -23,7 +24,7 @@ from tests.factories import (
     log_in,
     on_postgresql,
     on_sqlite,
-    parts_of,
+    open_database,
     register,
 )
 from tests.problems import assert_problem
@@ -84,10 +85,9 @@ async def execute(database: Database, statements: Sequence[str]) -> None:
 
 @pytest.mark.parametrize("write", [lambda client: register(client, "bob"), create_item], ids=["register", "item"])
 async def test_a_commit_that_fails_is_an_error_and_leaves_nothing(
-    people: People, database: Database, write: Call
+    alice: AsyncClient, database: Database, write: Call
 ) -> None:
     """It is never a 201, and no later request on the same connection commits the rest of it."""
-    alice = await people.sign_in("alice")
     async with failing_commits(database):
         for _ in range(22):  # more often than the pool has connections
             assert_problem(await write(alice), {"sqlite": 409, "postgresql": 503}[database.engine.dialect.name])
@@ -112,17 +112,19 @@ async def fail_after_writing(database: Database) -> None:
 
 
 @on_sqlite
-async def test_a_transaction_that_reads_before_it_writes_loses_no_update(database: Database, people: People) -> None:
+async def test_a_transaction_that_reads_before_it_writes_loses_no_update(
+    app: Litestar, database: Database, database_url: str
+) -> None:
     """Of two services on one file neither does: a transaction takes the write lock when it begins."""
-    alice = await add_user(people.app, "alice", email="0")
+    alice = await add_user(app, "alice", email="0")
 
     async def add_one(database: Database) -> None:
         async with database.transaction() as transaction:
             user = await transaction.get_one(User, alice.id)
             user.email = str(int(user.email) + 1)
 
-    other = parts_of(people.app).database
-    await asyncio.gather(*(add_one(either) for either in (database, other) for _ in range(30)))
+    async with open_database(database_url) as other:
+        await asyncio.gather(*(add_one(either) for either in (database, other) for _ in range(30)))
     async with database.reading() as session:
         assert (await session.get_one(User, alice.id)).email == "60"
 
@@ -176,16 +178,14 @@ async def deadlock(cleaner: asyncpg.Connection) -> AsyncIterator[Deadlock]:
     ids=["key", "item", "account", "name", "password", "login"],
 )
 async def test_what_a_deadlock_has_ended_is_done_once_more(
-    people: People, deadlock: Deadlock, call: Call, state: str, status: int
+    alice: AsyncClient, deadlock: Deadlock, call: Call, state: str, status: int
 ) -> None:
-    alice = await people.sign_in("alice")
     await deadlock(1, state)
     assert (await call(alice)).status_code == status
 
 
 @on_postgresql
-async def test_what_deadlocks_twice_is_503(people: People, deadlock: Deadlock) -> None:
-    alice = await people.sign_in("alice")
+async def test_what_deadlocks_twice_is_503(alice: AsyncClient, deadlock: Deadlock) -> None:
     await deadlock(2, "40P01")
     assert_problem(await create_item(alice), 503, AWAY)
     assert (await alice.get("/items/")).json() == []
