@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import logs
 from app.database.sessions import Database
 from app.operations.health import log_connections
+from app.operations.listening import address_of, claim
 from app.operations.server import DrainingServer
 from app.operations.workers import STOP_SECONDS, forget_signals_in_workers
 from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
@@ -33,15 +34,13 @@ MAX_HEADER_BYTES = 64 * 1024
 
 
 def serve(*, reload: bool = False) -> None:
-    """Migrate the database, then serve until SIGTERM or SIGINT, by worker processes that this one supervises."""
-    try:
-        if write_first_secret():
-            print(f"Wrote {ENV_FILE} with a random SECRET_KEY")
-        settings = Settings.load()
-    except SettingsError as error:
-        sys.exit(f"Configuration error: {error}")
+    """Migrate the database, then serve until a signal, by workers that this process supervises. Raise SettingsError."""
+    if write_first_secret():
+        print(f"Wrote {ENV_FILE} with a random SECRET_KEY")
+    settings = Settings.load()
     logs.configure(settings.log_level, production=settings.production)
-    with metrics_directory(settings), drain_file(settings) as file:
+    address = address_of(settings.host)
+    with claim(address, settings.port), metrics_directory(settings), drain_file(settings) as file:
         migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
@@ -49,11 +48,12 @@ def serve(*, reload: bool = False) -> None:
             multiprocessing.set_start_method("spawn")
         else:
             preload(settings)
-        announce(settings)
         forget_signals_in_workers()
         from app.main import load_worker  # noqa: PLC0415 - see metrics_directory
 
-        server(settings, file, reload=reload).serve(target_loader=load_worker, wrap_loader=False)
+        supervisor = server(settings, address, file, reload=reload)
+        supervisor.on_startup(lambda: announce(settings))
+        supervisor.serve(target_loader=load_worker, wrap_loader=False)
 
 
 def announce(settings: Settings) -> None:
@@ -120,13 +120,13 @@ def migrate(url: str) -> None:
     command.upgrade(config, "head")
 
 
-def server(settings: Settings, file: Path, *, reload: bool) -> DrainingServer:
+def server(settings: Settings, address: str, file: Path, *, reload: bool) -> DrainingServer:
     """Return Granian, which closes connections that send no headers and replaces killed workers (decision 0004)."""
     return DrainingServer(
         "app.main:app",
         drain_file=file,
         drain_seconds=0 if reload else settings.drain_seconds,
-        address=settings.host,
+        address=address,
         port=settings.port,
         interface=Interfaces.ASGI,
         workers=settings.workers,
@@ -144,4 +144,7 @@ def server(settings: Settings, file: Path, *, reload: bool) -> DrainingServer:
 
 
 if __name__ == "__main__":
-    serve(reload="--reload" in sys.argv[1:])
+    try:
+        serve(reload="--reload" in sys.argv[1:])
+    except SettingsError as error:
+        sys.exit(f"Configuration error: {error}")

@@ -78,6 +78,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     otel_service_name: str = "backend-api"
 
     def __post_init__(self) -> None:
+        # An IPv6 address has brackets in a URL, where HOST was copied from.
+        msgspec.structs.force_setattr(self, "host", self.host.removeprefix("[").removesuffix("]"))
         check_secret(self.secret_key, self.algorithm, production=self.production)
         if self.secret_key_previous:
             check_secret(self.secret_key_previous, self.algorithm, production=False)

@@ -62,11 +62,17 @@ def test_tokens_outlive_a_restart(tmp_path: Path, free_tcp_port: int) -> None:
     assert (tmp_path / ".env").read_text() == secrets
 
 
-def test_several_workers_serve_one_port_and_all_of_them_end(tmp_path: Path, free_tcp_port: int) -> None:
-    with service(tmp_path, free_tcp_port, WORKERS="2", LOG_LEVEL="WARNING") as process:
+def test_several_workers_serve_one_port_and_no_second_instance_joins_them(tmp_path: Path, free_tcp_port: int) -> None:
+    """All of them end when asked to."""
+    with service(tmp_path, free_tcp_port, WORKERS="2", LOG_LEVEL="WARNING", HOST="localhost") as process:
+        second = run(tmp_path, "app", SECRET_KEY=SECRET, PORT=str(free_tcp_port), DATABASE_URL="sqlite:///second")
         for _ in range(20):
             assert httpx.get(f"http://127.0.0.1:{free_tcp_port}/health/live").status_code == 200
         assert stop(process) == 0
+    assert f"The API is at http://localhost:{free_tcp_port}," in (tmp_path / "out").read_text()
+    taken = f"PORT: {free_tcp_port} is taken at 127.0.0.1, by another program or by this service"
+    assert (second.returncode, second.stdout, second.stderr) == (1, "", f"Configuration error: {taken}\n")
+    assert not (tmp_path / "second").exists()
 
 
 SERVER_LINE = """
@@ -78,7 +84,7 @@ from app.settings import Settings
 
 settings = Settings.load()
 logs.configure(settings.log_level, production=settings.production)
-server(settings, Path("draining"), reload=False)
+server(settings, settings.host, Path("draining"), reload=False)
 logging.getLogger("_granian").error("Unexpected exit from worker-1")
 """
 
@@ -100,9 +106,10 @@ def test_in_production_all_that_is_printed_is_json(tmp_path: Path, free_tcp_port
     ("variables", "line"),
     [
         ({"SECRET_KEY": "short"}, "Configuration error: SECRET_KEY must have at least 32 bytes for HS256"),
+        ({"HOST": "*", "SECRET_KEY": SECRET}, "Configuration error: HOST: * is no address"),
         ({"ENVIRONMENT": "production", "SECRET_KEY": ""}, "Configuration error: SECRET_KEY is not set"),
     ],
-    ids=["short secret", "production without a secret"],
+    ids=["short secret", "no address", "production without a secret"],
 )
 def test_a_bad_setting_is_one_clear_line(tmp_path: Path, variables: dict[str, str], line: str) -> None:
     """The line is on standard error, before anything is migrated; the settings' own tests have the other lines."""
@@ -110,14 +117,17 @@ def test_a_bad_setting_is_one_clear_line(tmp_path: Path, variables: dict[str, st
     assert ended.returncode == 1
     assert ended.stderr.startswith(line)
     assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
     assert not list(tmp_path.glob("*.sqlite3"))
 
 
 @pytest.mark.parametrize(
     "url", ["postgresql://u:canary@127.0.0.1:1/n", "sqlite:////nowhere/file"], ids=["postgresql", "sqlite"]
 )
-def test_a_database_that_cannot_be_reached_is_one_clear_line_without_its_password(tmp_path: Path, url: str) -> None:
-    ended = run(tmp_path, "app", SECRET_KEY=SECRET, DATABASE_URL=url)
+def test_a_database_that_cannot_be_reached_is_one_clear_line_without_its_password(
+    tmp_path: Path, free_tcp_port: int, url: str
+) -> None:
+    ended = run(tmp_path, "app", SECRET_KEY=SECRET, DATABASE_URL=url, PORT=str(free_tcp_port))
     assert ended.returncode == 1
     assert ended.stderr.startswith("The database of DATABASE_URL can't be reached: ")
     assert ended.stderr.count("\n") == 1
@@ -125,12 +135,12 @@ def test_a_database_that_cannot_be_reached_is_one_clear_line_without_its_passwor
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_application_that_cannot_be_built_ends_the_program(tmp_path: Path, workers: str) -> None:
+def test_an_application_that_cannot_be_built_ends_the_program(tmp_path: Path, free_tcp_port: int, workers: str) -> None:
     """Its traceback is there once, instead of once for each worker that is started in vain."""
     copy_program(tmp_path)
     with (tmp_path / "app" / "operations" / "health.py").open("a") as module:
         module.write("\nraise ZeroDivisionError\n")
-    ended = run(tmp_path, "app", SECRET_KEY=SECRET, WORKERS=workers)
+    ended = run(tmp_path, "app", SECRET_KEY=SECRET, WORKERS=workers, PORT=str(free_tcp_port))
     assert ended.returncode == 1
     assert ended.stderr.count("Traceback") == 1
     assert ended.stderr.endswith("ZeroDivisionError\n")

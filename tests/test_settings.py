@@ -109,7 +109,8 @@ def test_the_pool_is_divided_among_the_workers(pool: str, workers: str, each: in
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
     """It does so where a port follows it; a public URL is taken as it is."""
-    assert load(HOST="::1").url == "http://[::1]:8000"
+    assert load(HOST="::1").url == load(HOST="[::1]").url == "http://[::1]:8000"
+    assert load(HOST="[::1]").host == "::1"
     assert load(PUBLIC_URL="http://[::1]:8000").url == "http://[::1]:8000"
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from granian.server.mp import MPServer
 
+from app.settings import SettingsError
+
 
 class DrainingServer(MPServer):
     """Granian, which goes on serving for `drain_seconds` after the first SIGTERM; SIGINT or a second signal stops it.
@@ -19,6 +21,13 @@ class DrainingServer(MPServer):
         super().__init__(target, **options)
         self.drain_file = drain_file
         self.drain_seconds = drain_seconds
+
+    def _init_shared_socket(self) -> None:
+        """Listen, or find out that the workers can. Raise SettingsError."""
+        try:
+            super()._init_shared_socket()  # type: ignore[no-untyped-call] # Granian's
+        except (OSError, RuntimeError, ValueError) as error:  # Granian's own, of its Rust part
+            raise SettingsError(f"HOST and PORT: nobody can listen at {self._bind_addr_fmt}: {error}") from None
 
     def signal_handler_interrupt(self, number: int, frame: FrameType | None) -> None:
         """Make this instance unready and stop it after `drain_seconds`, or stop it at once."""
