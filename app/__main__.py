@@ -36,7 +36,7 @@ MAX_HEADER_BYTES = 64 * 1024
 def serve(*, reload: bool = False) -> None:
     """Migrate the database, then serve until a signal, by workers that this process supervises. Raise SettingsError."""
     if write_first_secret():
-        print(f"Wrote {ENV_FILE} with a random SECRET_KEY")
+        logs.say(f"Wrote {ENV_FILE} with a random SECRET_KEY")
     settings = Settings.load()
     logs.configure(settings.log_level, production=settings.production)
     address = address_of(settings.host)
@@ -62,7 +62,7 @@ def announce(settings: Settings) -> None:
     if settings.production:
         structlog.get_logger().info("starting", url=settings.url, docs=docs, workers=settings.workers)
     else:
-        print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
+        logs.say(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar")
 
 
 def preload(settings: Settings) -> None:
@@ -135,7 +135,7 @@ def server(settings: Settings, address: str, file: Path, *, reload: bool) -> Dra
         http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEADER_BYTES),
         websockets=False,
         log_level=LogLevels.warning,
-        log_dictconfig={"loggers": GRANIAN_LOGGERS} if settings.production else None,
+        log_dictconfig={"loggers": GRANIAN_LOGGERS},
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
         reload=reload,

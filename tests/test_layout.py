@@ -11,7 +11,7 @@ from tests.programs import ROOT, run
 
 APP = ROOT / "app"
 FLOORS = [
-    {"errors", "logs", "settings"},
+    {"background", "errors", "logs", "settings"},
     {"database"},
     {"security"},
     {"jobs"},

@@ -1,11 +1,13 @@
 """The program: `python -m app`, from its start to its end."""
 
 import json
+import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -13,7 +15,7 @@ import httpx
 import pytest
 
 from tests.factories import PASSWORD, SECRET
-from tests.programs import LONGEST_SECONDS, ROOT, STOP_SECONDS, environment, run, service
+from tests.programs import LONGEST_SECONDS, ROOT, STOP_SECONDS, environment, run, service, service_printing_to
 
 
 def stop(process: subprocess.Popen[str]) -> int:
@@ -73,6 +75,46 @@ def test_several_workers_serve_one_port_and_no_second_instance_joins_them(tmp_pa
     taken = f"PORT: {free_tcp_port} is taken at 127.0.0.1, by another program or by this service"
     assert (second.returncode, second.stdout, second.stderr) == (1, "", f"Configuration error: {taken}\n")
     assert not (tmp_path / "second").exists()
+
+
+def closed_pipe() -> int:
+    """A pipe to write to, whose reader is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def full_disk() -> int:
+    """A file on a disk that is always full."""
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("output", [closed_pipe, full_disk])
+def test_without_a_standard_output_it_serves_and_a_closed_terminal_ends_it(
+    tmp_path: Path, free_tcp_port: int, output: Callable[[], int]
+) -> None:
+    """Lines of the log are lost, but no login, no change and no mail; SIGHUP is what a terminal sends at its end."""
+    stdout = output()
+    with (
+        service_printing_to(stdout, tmp_path, free_tcp_port) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{free_tcp_port}") as client,
+    ):
+        os.close(stdout)
+        body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
+        assert client.post("/users/", json=body).status_code == 201
+        login = client.post("/token", data={"username": "alice", "password": PASSWORD})
+        assert login.status_code == 200
+        client.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+        change = {"email": "new@example.org", "current_password": PASSWORD}
+        assert client.patch("/users/me", json=change).status_code == 200
+        assert client.get("/health/ready").status_code == 200
+        deadline = monotonic() + LONGEST_SECONDS
+        while not any("new@example.org" in mail.read_text() for mail in (tmp_path / "outbox").glob("*.eml")):
+            assert monotonic() < deadline
+            sleep(0.2)
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(STOP_SECONDS) == 0
+    assert (tmp_path / "out").read_text() == ""
 
 
 SERVER_LINE = """

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TypeVar, TypeVarTuple
 
@@ -19,6 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
+from app.background import Background
 from app.database.driver import Rows, Statement
 from app.database.models import now
 from app.database.sessions import Database, Reading
@@ -184,13 +185,10 @@ class Replicas:
     @asynccontextmanager
     async def watched(self) -> AsyncGenerator[None]:
         """Measure the standbys while the block runs, and close their connections at its end."""
-        task = asyncio.create_task(self._watch()) if self.standbys else None
         try:
-            yield
+            async with Background("replica_watch", self._watch).beside() if self.standbys else nullcontext():
+                yield
         finally:
-            if task:
-                task.cancel()
-                await asyncio.wait([task])
             for standby in self.standbys:
                 await standby.close()
 

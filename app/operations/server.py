@@ -1,6 +1,7 @@
 """The server process, which supervises the workers and lets them drain before it stops."""
 
 import signal
+import sys
 from pathlib import Path
 from threading import Timer
 from types import FrameType
@@ -12,7 +13,7 @@ from app.settings import SettingsError
 
 
 class DrainingServer(MPServer):
-    """Granian, which goes on serving for `drain_seconds` after the first SIGTERM; SIGINT or a second signal stops it.
+    """Granian, which goes on serving for `drain_seconds` after the first SIGTERM; others or a second one stop it.
 
     Workers learn from a file that the service is about to stop, so that one that starts meanwhile knows it, too.
     """
@@ -28,6 +29,17 @@ class DrainingServer(MPServer):
             super()._init_shared_socket()  # type: ignore[no-untyped-call] # Granian's
         except (OSError, RuntimeError, ValueError) as error:  # Granian's own, of its Rust part
             raise SettingsError(f"HOST and PORT: nobody can listen at {self._bind_addr_fmt}: {error}") from None
+
+    def startup(self, *arguments: Any) -> None:  # noqa: ANN401 - Granian's
+        """Start the workers; leave SIGHUP as it was where somebody has this process ignore it, as nohup does."""
+        ignored = sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        super().startup(*arguments)  # type: ignore[no-untyped-call] # Granian's
+        if ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def signal_handler_reload(self, *_: object) -> None:
+        """Stop at once on SIGHUP, as of a terminal that was closed."""
+        super().signal_handler_interrupt()  # type: ignore[no-untyped-call] # Granian's
 
     def signal_handler_interrupt(self, number: int, frame: FrameType | None) -> None:
         """Make this instance unready and stop it after `drain_seconds`, or stop it at once."""
