@@ -19,6 +19,7 @@ from granian.log import LogLevels
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
+from app.database.failures import error_summary
 from app.database.sessions import Database
 from app.operations.health import log_connections
 from app.operations.listening import address_of, claim
@@ -108,14 +109,15 @@ async def check_connections(settings: Settings) -> None:
     except (SQLAlchemyError, OSError) as error:
         # A pooler refuses the time-outs that this connection starts with; the migrations' connection has none.
         hint = "; set DATABASE_POOLER=true" if "unsupported startup parameter" in str(error) else ""
-        sys.exit(f"The database of DATABASE_URL can't be used: {getattr(error, 'orig', None) or error}{hint}")
+        sys.exit(f"The database of DATABASE_URL can't be used: {error_summary(error)}{hint}")
     finally:
         await database.close()
 
 
 def migrate(url: str) -> None:
     """Migrate the database to the newest revision; several processes may do so at once."""
-    config = Config(ROOT / "alembic.ini")
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations").replace("%", "%%"))
     config.attributes["url"] = url
     command.upgrade(config, "head")
 

@@ -196,11 +196,16 @@ def copy_program(folder: Path) -> None:
 
 
 def test_a_change_of_the_code_is_served_at_once_in_development(tmp_path: Path, free_tcp_port: int) -> None:
-    copy_program(tmp_path)
+    """The folder has a name that configuration files would read something into."""
+    folder = tmp_path / "50% of %(here)s #1 'ü'"
+    folder.mkdir()
+    copy_program(folder)
+    assert run(folder, "alembic", "upgrade", "head").stderr == ""
+    assert (folder / "backend.sqlite3").exists()
     url = f"http://127.0.0.1:{free_tcp_port}/openapi.json"
-    with service(tmp_path, free_tcp_port, "--reload") as process:
+    with service(folder, free_tcp_port, "--reload") as process:
         assert httpx.get(url).json()["info"]["title"] == "Backend API"
-        module = tmp_path / "app" / "http" / "openapi" / "document.py"
+        module = folder / "app" / "http" / "openapi" / "document.py"
         module.write_text(module.read_text().replace('title="Backend API"', 'title="Changed API"'))
         deadline = monotonic() + LONGEST_SECONDS
         while title_at(url) != "Changed API":

@@ -69,3 +69,9 @@ def is_missing_table(error: DBAPIError) -> bool:
 def is_lock_timeout(error: DBAPIError) -> bool:
     """Return whether PostgreSQL gave up waiting for another transaction's lock; SQLite's locks are no such case."""
     return getattr(error.orig, "sqlstate", None) == "55P03"
+
+
+def error_summary(error: Exception) -> str:
+    """Return what a database or its driver says went wrong, without the statement, its values and further lines."""
+    cause = error.driver_exception if isinstance(error, DBAPIError) else error
+    return str(cause).partition("\n")[0] or type(cause).__name__
