@@ -1,8 +1,9 @@
 """The settings of the service, read once from the environment and from `.env`, and checked."""
 
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.headerregistry import Address
 from email.utils import getaddresses
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta, Struct
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 ENV_FILE = Path(".env")
@@ -25,6 +26,42 @@ EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
 MIN_DISTINCT_CHARACTERS = 10
 # One for a request and one for a job.
 MIN_CONNECTIONS = 2
+LAST_PORT = 65535
+SEVERAL_HOSTS = re.compile(
+    r"(?P<before>[^:/]+://(?:[^:/@]*(?::[^@]*)?@)?)(?P<hosts>[^/?@,]+(?:,[^/?@,]+)+)(?P<after>.*)", re.DOTALL
+)
+# What a database's URL may have after its question mark: of libpq's parameters those that asyncpg can do.
+TLS_FILES = {"sslcert", "sslkey", "sslrootcert", "sslcrl"}
+SYSTEM_CERTIFICATES = "system"
+TLS_PARAMETERS = TLS_FILES | {
+    *("sslmode", "sslnegotiation", "sslpassword", "ssl_min_protocol_version", "ssl_max_protocol_version"),
+}
+PARAMETERS = TLS_PARAMETERS | {
+    *("host", "port", "user", "password", "dbname", "passfile", "target_session_attrs", "krbsrvname", "gsslib"),
+    *("application_name", "fallback_application_name", "connect_timeout", "options"),
+    "ssl",  # SQLAlchemy's name for sslmode
+}
+SQLITE_PARAMETERS = {"timeout", "cached_statements"}
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+CHOICES = {
+    "ssl": SSL_MODES,
+    "sslmode": SSL_MODES,
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "ssl_min_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "gsslib": ("gssapi", "sspi"),
+}
+# And those that say what asyncpg does anyway.
+ALREADY_SO = {
+    "channel_binding": {"prefer", "disable"},
+    "client_encoding": {"utf8", "utf-8", "unicode", "auto"},
+    "gssencmode": {"prefer", "disable"},
+    "keepalives": {"1"},
+    "load_balance_hosts": {"disable"},
+    "sslcompression": {"0"},
+    "sslsni": {"1"},
+}
 LISTS = ("CORS_ORIGINS", "DATABASE_REPLICA_URLS", "TRUSTED_PROXIES")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -88,6 +125,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         if self.on_postgresql and self.worker_pool_size < MIN_CONNECTIONS:
             raise SettingsError(f"DATABASE_POOL_SIZE must be at least {MIN_CONNECTIONS} for each of the WORKERS")
         check_replicas(self.database_url, self.database_replica_urls)
+        for url in self.database_replica_urls:
+            check_parameters("DATABASE_REPLICA_URLS", url)
         check_networks(self.trusted_proxies)
         check_rate_limit_storage(self.rate_limit_storage)
         mailbox(self.mail_from)
@@ -255,6 +294,7 @@ def check_database_url(url: str) -> None:
     )
     if not (is_postgresql(url) or sqlite):
         raise SettingsError("DATABASE_URL must be postgresql://user:password@host/name or sqlite:///file")
+    check_parameters("DATABASE_URL", url)
 
 
 def check_replicas(primary: str, urls: tuple[str, ...]) -> None:
@@ -269,12 +309,64 @@ def is_postgresql(url: str) -> bool:
 
 
 def is_url(text: str) -> bool:
-    """Return whether SQLAlchemy can read a text as the URL of a database."""
+    """Return whether a text can be read as the URL of a database."""
     try:
-        make_url(text)
+        read_database_url(text)
     except (ArgumentError, ValueError):
         return False
     return True
+
+
+def read_database_url(text: str) -> URL:
+    """Return the address of a database; libpq's several hosts and folders of sockets are where SQLAlchemy has them.
+
+    Raise ArgumentError and ValueError.
+    """
+    hosts: Sequence[str] = ()
+    if several := SEVERAL_HOSTS.match(text):
+        hosts = [host if ":" in host else f"{host}:5432" for host in several["hosts"].split(",")]
+        text = several["before"] + several["after"]
+    url = make_url(text)
+    if url.host and url.host.lower().startswith("%2f"):
+        hosts = [unquote(url.host)]
+        url = url.set(host="")
+    if not 0 < (url.port or 1) <= LAST_PORT:
+        raise ValueError("There is no such port")
+    return url.update_query_dict({"host": hosts}) if hosts else url
+
+
+def check_parameters(setting: str, text: str) -> None:
+    """Refuse parameters of a database's URL that its driver can't do; the message repeats no value, but of those."""
+    url = read_database_url(text)
+    known = PARAMETERS if is_postgresql(text) else SQLITE_PARAMETERS
+    for name, value in url.query.items():
+        if name in ALREADY_SO and isinstance(value, str) and known is PARAMETERS:
+            if value.lower() not in ALREADY_SO[name]:
+                raise SettingsError(f"{setting}: the driver of the database can't do {name}={value}")
+        elif name not in known:
+            raise SettingsError(f"{setting}: the driver of the database has no parameter {name}")
+        elif not isinstance(value, str) and name != "host":
+            raise SettingsError(f"{setting}: {name} is there twice")
+        else:
+            check_parameter(setting, name, str(value))
+
+
+def check_parameter(setting: str, name: str, value: str) -> None:
+    """Refuse a value that a parameter of PostgreSQL's can't have."""
+    if name in CHOICES and value not in CHOICES[name]:
+        raise SettingsError(f"{setting}: {name} must be one of {', '.join(CHOICES[name])}")
+    if name in {"connect_timeout", "port"} and not (value.isascii() and value.isdigit() and int(value) <= LAST_PORT):
+        raise SettingsError(f"{setting}: {name} must be a number")
+    if name in TLS_FILES and value != SYSTEM_CERTIFICATES:
+        try:
+            Path(value).read_bytes()
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{setting}: the file of {name} can't be read: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """Return what the system says went wrong, without the name of the file."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 class SmtpServer(Struct, frozen=True):

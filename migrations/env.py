@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import SchemaItem
 
 import app.main  # noqa: F401 - imports every model, and with it puts its table into the metadata
-from app.database.engine import UNPREPARED, driver_url, sqlite_engine, transactional
+from app.database.engine import UNPREPARED, accept_libpq, driver_url, sqlite_engine, transactional
 from app.database.failures import error_summary
 from app.database.models import Base
 from app.settings import SettingsError, database_url
@@ -98,7 +98,7 @@ def create_engine(url: str) -> tuple[AsyncEngine, AsyncEngine]:
         engine = sqlite_engine(address, busy_timeout_ms=SQLITE_WAIT_MS)
         return engine, transactional(engine)
     engine = create_async_engine(address, poolclass=pool.NullPool, connect_args={"timeout": 10, **UNPREPARED})
-    return engine, engine
+    return accept_libpq(engine), engine
 
 
 async def run() -> None:

@@ -54,7 +54,9 @@ class Standby(Database):
         """Open at most `pool_size` connections, besides those to the primary."""
         super().__init__(url, pool_size=pool_size)
         self.primary = primary
-        self.name = self.engine.url.render_as_string(hide_password=True)
+        # Without what else its parameters may hold, a password say.
+        hosts = {name: value for name, value in self.engine.url.query.items() if name in {"host", "port"}}
+        self.name = self.engine.url.set(query=hosts).render_as_string(hide_password=True)
         self.complete_until = -float("inf")
         """The moment until which the standby is known to be complete, in seconds of the monotonic clock."""
         self.exclusions = 0

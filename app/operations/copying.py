@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, NullPool, Result, Table, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from app.database.engine import driver_url
+from app.database.engine import accept_libpq, driver_url
 from app.database.failures import error_summary
 from app.database.models import Base
 from app.database.tables import (
@@ -44,7 +44,7 @@ async def copy_database(source: str, target: URL, report: Callable[[str, int], N
 
     Rows are read while they are sent, so that memory doesn't grow with the database.
     """
-    engine = create_async_engine(postgresql(target), poolclass=NullPool, connect_args=CONNECT)
+    engine = accept_libpq(create_async_engine(postgresql(target), poolclass=NullPool, connect_args=CONNECT))
     try:
         with snapshot(source) as old:
             async with engine.begin() as new:

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import quote
 
 import asyncpg
 import pytest
 from httpx import AsyncClient
 from litestar import Litestar
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from app.database.engine import POSTGRESQL_SETTINGS, driver_url
 from app.database.sessions import Database
 from app.http.feature import Parts
-from tests.factories import People, add_user, log_in, on_postgresql, on_sqlite, register
+from app.settings import check_database_url
+from tests.factories import People, add_user, log_in, on_postgresql, on_sqlite, open_database, register
 from tests.problems import assert_problem
 
 AWAY = "The service is temporarily unavailable; try again"
@@ -132,10 +134,35 @@ async def test_when_all_connections_are_taken_the_answer_is_503(
         ("postgres://u:p@h/n", "postgresql+asyncpg://u:p@h/n"),
         ("postgresql://u:p@h:5/n", "postgresql+asyncpg://u:p@h:5/n"),
         ("postgresql+asyncpg://h/n", "postgresql+asyncpg://h/n"),
-        ("postgresql://h/n?sslmode=require", "postgresql+asyncpg://h/n?ssl=require"),
+        ("postgresql://u@%2Ftmp%2Fx/n", "postgresql+asyncpg://u@/n?host=%2Ftmp%2Fx"),
+        ("postgresql://u:p@a,b:5/n", "postgresql+asyncpg://u:p@/n?host=a%3A5432&host=b%3A5"),
+        ("postgresql://a:5,b:6/n?sslmode=require", "postgresql+asyncpg:///n?host=a%3A5&host=b%3A6&sslmode=require"),
         ("postgresql://u:postgres:%2F%2F@h/n", "postgresql+asyncpg://u:postgres%3A%2F%2F@h/n"),
     ],
 )
 def test_a_plain_url_gets_its_asyncio_driver(url: str, driver: str) -> None:
-    """The parameter that libpq calls `sslmode` gets asyncpg's name for it."""
+    """Several hosts and folders of sockets are where SQLAlchemy has them."""
     assert driver_url(url).render_as_string(hide_password=False) == driver
+
+
+FACTS = text(
+    "SELECT current_setting('application_name'), current_setting('work_mem'), current_setting('statement_timeout'),"
+    " current_database(), current_user::text"
+)
+
+
+@pytest.mark.direct("PgBouncer refuses options")
+async def test_libpq_parameters_do_what_they_do_there(postgresql_url: str) -> None:
+    """Among them are those that asyncpg has under other names, and those that say what it does anyway."""
+    address = make_url(postgresql_url)
+    folder = quote(str(address.query["host"]), safe="")
+    url = (
+        f"postgresql://nobody@{folder}/?dbname={address.database}&user=postgres&application_name=mine"
+        "&connect_timeout=1&options=-cwork_mem%3D5MB%20-cstatement_timeout%3D1&channel_binding=prefer&sslmode=prefer"
+        "&gssencmode=disable&target_session_attrs=read-write&client_encoding=UTF8"
+    )
+    check_database_url(url)
+    async with open_database(url) as database, database.reading() as session:
+        facts = (await session.execute(FACTS)).one()
+    # The service's own time-outs hold all the same.
+    assert tuple(facts) == ("mine", "5MB", "2800ms", address.database, "postgres")
