@@ -25,7 +25,7 @@ from app.operations.health import log_connections
 from app.operations.listening import address_of, claim
 from app.operations.server import DrainingServer
 from app.operations.workers import STOP_SECONDS, forget_signals_in_workers
-from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
+from app.settings import ENV_FILE, Settings, SettingsError, make_private, write_first_secret
 
 ROOT = Path(__file__).parent.parent
 # The server's own log lines take the application's format.
@@ -36,6 +36,7 @@ MAX_HEADER_BYTES = 64 * 1024
 
 def serve(*, reload: bool = False) -> None:
     """Migrate the database, then serve until a signal, by workers that this process supervises. Raise SettingsError."""
+    make_private(ENV_FILE)
     if write_first_secret():
         logs.say(f"Wrote {ENV_FILE} with a random SECRET_KEY")
     settings = Settings.load()

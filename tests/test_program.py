@@ -35,6 +35,8 @@ def sign_up(url: str) -> dict[str, str]:
 def test_a_first_run_needs_nothing_and_serves(tmp_path: Path, free_tcp_port: int) -> None:
     """It writes a secret that nobody else can read, migrates, says where the docs are, and ends when asked to."""
     url = f"http://127.0.0.1:{free_tcp_port}"
+    shutil.copy(ROOT / ".env.example", tmp_path / ".env")
+    (tmp_path / ".env").chmod(0o644)
     with service(tmp_path, free_tcp_port) as process:
         headers = sign_up(url)
         created = httpx.post(f"{url}/items/", json={"title": "Umbrella"}, headers=headers)
@@ -47,8 +49,9 @@ def test_a_first_run_needs_nothing_and_serves(tmp_path: Path, free_tcp_port: int
     assert PASSWORD not in out
     assert headers["Authorization"].removeprefix("Bearer ") not in out
     env = tmp_path / ".env"
-    assert stat.S_IMODE(env.stat().st_mode) == 0o600
-    assert env.read_text().partition("SECRET_KEY=")[2].strip() not in out
+    people = tmp_path.glob("*.sqlite3*")
+    assert {stat.S_IMODE(file.stat().st_mode) for file in [env, *people]} == {0o600}
+    assert env.read_text().rpartition("SECRET_KEY=")[2].strip() not in out
     assert list(tmp_path.glob("*.sqlite3"))
 
 

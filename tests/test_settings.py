@@ -12,6 +12,7 @@ from app.settings import (
     SettingsError,
     database_url,
     mailbox,
+    make_private,
     smtp_server,
     write_first_secret,
 )
@@ -121,6 +122,19 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
     assert load(PUBLIC_URL="http://[::1]:8000").url == "http://[::1]:8000"
 
 
+def test_a_value_in_the_file_may_name_others() -> None:
+    """Of the file or of the environment; in single quotes it is taken as it is."""
+    ENV_FILE.write_text("DATA=/data\nMAIL_DIR=${DATA}/${BOX:-out}/${WHO}\nMAIL_FROM='${x} <a@b.org>'\n")
+    settings = load(WHO="me")
+    assert (settings.mail_dir, settings.mail_from) == ("/data/out/me", "${x} <a@b.org>")
+
+
+def test_the_file_may_begin_with_a_byte_order_mark() -> None:
+    """Some editors write one."""
+    ENV_FILE.write_bytes("PORT=9001\nMAIL_DIR=Käfig\n".encode("utf-8-sig"))
+    assert (load().port, load().mail_dir) == (9001, "Käfig")
+
+
 def test_the_example_file_holds_the_defaults() -> None:
     """It can be copied as it is, once it has a secret."""
     ENV_FILE.write_text((ROOT / ".env.example").read_text())
@@ -224,6 +238,33 @@ def test_a_bad_setting_is_named_in_one_line(variables: dict[str, str], message: 
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("PORT=9001\n".encode("utf-16"), ".env must be text in UTF-8, and is something else in line 1"),
+        ("PORT=9001\n".encode("utf-16-le"), ".env must be text in UTF-8, and is something else in line 1"),
+        ("PORT=9001\n# Käfig\n".encode("latin-1"), ".env must be text in UTF-8, and is something else in line 2"),
+        (b"PORT=9001\nPORT 9002\n", ".env, line 2: a line is NAME=value"),
+        (b"MAIL_FROM=a${x}b@example.org\n", ".env: MAIL_FROM names ${x}, which is not set; in single quotes it"),
+    ],
+    ids=["utf-16", "utf-16 without a mark", "latin-1", "no equals sign", "unknown name"],
+)
+def test_a_file_that_cannot_be_understood_is_refused(content: bytes, message: str) -> None:
+    ENV_FILE.write_bytes(content)
+    for read in (load, database_url, write_first_secret):
+        with pytest.raises(SettingsError) as refusal:
+            read()
+        assert str(refusal.value).startswith(message)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused() -> None:
+    """A folder in its place, say, which containers make of a file that isn't there."""
+    ENV_FILE.mkdir()
+    with pytest.raises(SettingsError, match=r"\.env can't be read: Is a directory"):
+        load()
+
+
+@pytest.mark.parametrize(
     "secret",
     [
         "change-me-change-me-change-me-change-me",
@@ -274,6 +315,25 @@ def test_no_two_first_runs_write_the_same_secret() -> None:
     ENV_FILE.unlink()
     write_first_secret()
     assert ENV_FILE.read_text() != first
+
+
+def test_a_secret_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """A symbolic link that leads nowhere stands for a folder that can't be written: root may write in any."""
+    ENV_FILE.symlink_to(tmp_path / "nowhere" / "file")
+    with pytest.raises(SettingsError, match=r"SECRET_KEY is not set, and \.env can't be written: No such file"):
+        write_first_secret()
+
+
+def test_a_file_with_a_secret_is_its_owners_alone() -> None:
+    """Also when it was there before, copied from the example; whoever may execute it still may."""
+    ENV_FILE.write_text("SECRET_KEY=\n")
+    ENV_FILE.chmod(0o644)
+    assert write_first_secret()
+    assert stat.S_IMODE(ENV_FILE.stat().st_mode) == 0o600
+    ENV_FILE.chmod(0o754)
+    make_private(ENV_FILE)
+    assert stat.S_IMODE(ENV_FILE.stat().st_mode) == 0o700
+    make_private(Path("nowhere"))
 
 
 @pytest.mark.parametrize("content", ["PORT=9001", "PORT=9001\n", "SECRET_KEY=\nPORT=9001\n", "PORT=9001\nSECRET_KEY="])

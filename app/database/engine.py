@@ -1,5 +1,8 @@
 """Engines for PostgreSQL and SQLite, with a time-out on everything that could wait for ever."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +13,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from app.settings import ALREADY_SO, SYSTEM_CERTIFICATES, TLS_PARAMETERS, read_database_url
+from app.settings import ALREADY_SO, SYSTEM_CERTIFICATES, TLS_PARAMETERS, make_private, read_database_url
 
 # A request takes a connection for its guard and one for its work. It may wait one second for either, and three for the
 # database to answer. So every request is answered within five seconds, and no queue grows behind a database that hangs.
@@ -115,6 +118,15 @@ def sqlite_engine(url: URL, *, busy_timeout_ms: int) -> AsyncEngine:
     """Return an engine whose connections wait for each other's writes, and enforce foreign keys."""
     # sqlite3 begins no transactions by itself in this mode; `begin_immediate` does.
     engine = create_async_engine(url, hide_parameters=True, isolation_level="AUTOCOMMIT", pool_timeout=3)
+
+    @event.listens_for(engine.sync_engine, "do_connect", once=True)
+    def keep_private(*_: object) -> None:
+        file = Path(url.database or "")
+        with suppress(OSError):  # SQLite says itself what it can't open.
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        # SQLite gives the files beside it the same rights, but not when they are there already.
+        for path in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
+            make_private(path)
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -1,8 +1,11 @@
 """Engines: SQLite's pragmas, time-outs, connections that the server has closed, and the URLs of both databases."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from stat import S_IMODE
 from urllib.parse import quote
 
 import asyncpg
@@ -12,6 +15,7 @@ from litestar import Litestar
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from app.__main__ import migrate
 from app.database.engine import POSTGRESQL_SETTINGS, driver_url
 from app.database.sessions import Database
 from app.http.feature import Parts
@@ -120,6 +124,29 @@ async def test_when_all_connections_are_taken_the_answer_is_503(
     for connection in connections:
         await connection.close()
     assert (await log_in(client, "alice")).status_code == 200
+
+
+# Files of SQLite ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_files_of_a_database_are_their_owners_alone(sqlite_url: str) -> None:
+    """They become so when they, and those that a process has opened beside the first, were there before."""
+    file = make_url(sqlite_url).database or ""
+    files = [Path(f"{file}{end}") for end in ("", "-wal", "-shm")]
+    databases = [Database(sqlite_url), Database(sqlite_url)]
+    for database in databases:
+        async with database.transaction() as transaction:
+            await transaction.execute(text("DELETE FROM users"))
+        assert [S_IMODE(os.stat(path).st_mode) for path in files] == [0o600] * 3  # noqa: PTH116
+        for path in files:
+            os.chmod(path, 0o644)  # noqa: PTH101
+    for database in databases:
+        await database.close()
+
+
+def test_the_file_of_a_new_database_is_its_owners_alone(empty_sqlite_url: str) -> None:
+    migrate(empty_sqlite_url)
+    assert S_IMODE(Path(make_url(empty_sqlite_url).database or "").stat().st_mode) == 0o600
 
 
 # URLs -----------------------------------------------------------------------------------------------------------------
