@@ -70,7 +70,7 @@ ALREADY_SO = {
 LISTS = ("CORS_ORIGINS", "DATABASE_REPLICA_URLS", "TRUSTED_PROXIES")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Positive = Annotated[int, Meta(ge=1)]
+Days = Annotated[int, Meta(ge=1, le=36_600)]
 
 
 def make_private(path: Path) -> None:
@@ -92,16 +92,16 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     secret_key: str
     database_url: str = DEFAULT_DATABASE_URL
-    database_pool_size: Positive = 20
+    database_pool_size: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """The most connections of all workers together."""
     database_pooler: bool = False
     database_replica_urls: tuple[str, ...] = ()
     read_from_primary_seconds: Annotated[int, Meta(ge=4, le=3600)] = 5
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     secret_key_previous: str = ""
-    access_token_expire_minutes: Positive = 30
-    refresh_token_idle_days: Positive = 14
-    refresh_token_absolute_days: Positive = 90
+    access_token_expire_minutes: Annotated[int, Meta(ge=1, le=366 * 24 * 60)] = 30
+    refresh_token_idle_days: Days = 14
+    refresh_token_absolute_days: Days = 90
     registration: Literal["open", "closed"] = "open"
     registrations_per_hour: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Of one client network."""

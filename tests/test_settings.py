@@ -1,10 +1,13 @@
 """The settings: where they come from, and which are refused."""
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from app.main import create_app
 from app.settings import (
     DEFAULT_DATABASE_URL,
     ENV_FILE,
@@ -16,7 +19,7 @@ from app.settings import (
     smtp_server,
     write_first_secret,
 )
-from tests.factories import SECRET
+from tests.factories import SECRET, connect_to, log_in, register
 from tests.programs import ROOT
 
 RANDOM = "Zq3vX9-4tKpL0mWbN7yRcE2uHsJ8gDfA"
@@ -334,6 +337,35 @@ def test_a_file_with_a_secret_is_its_owners_alone() -> None:
     make_private(ENV_FILE)
     assert stat.S_IMODE(ENV_FILE.stat().st_mode) == 0o700
     make_private(Path("nowhere"))
+
+
+def numbers() -> Iterator[tuple[str, msgspec.inspect.IntType]]:
+    """Every setting that is a number."""
+    settings = msgspec.inspect.type_info(Settings)
+    assert isinstance(settings, msgspec.inspect.StructType)
+    for field in settings.fields:
+        kinds = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+        yield from ((field.encode_name, kind) for kind in kinds if isinstance(kind, msgspec.inspect.IntType))
+
+
+@pytest.mark.parametrize(("name", "kind"), list(numbers()))
+def test_every_number_has_bounds(name: str, kind: msgspec.inspect.IntType) -> None:
+    assert kind.ge is not None
+    assert kind.le is not None
+    for number in (kind.ge - 1, kind.le + 1, 10**30):
+        with pytest.raises(SettingsError, match=f"^{name}: "):
+            load(**{name: str(number)})
+
+
+async def test_the_largest_numbers_work(settings: Settings) -> None:
+    """Who signs in and refreshes gets tokens."""
+    largest = {name.lower(): kind.le for name, kind in numbers()}
+    async with connect_to(create_app(msgspec.structs.replace(settings, **largest))) as client:
+        assert (await register(client, "alice", password="x" * 256)).status_code == 201
+        login = await log_in(client, "alice", password="x" * 256)
+        assert login.status_code == 200
+        form = {"grant_type": "refresh_token", "refresh_token": login.json()["refresh_token"]}
+        assert (await client.post("/token", data=form)).status_code == 200
 
 
 @pytest.mark.parametrize("content", ["PORT=9001", "PORT=9001\n", "SECRET_KEY=\nPORT=9001\n", "PORT=9001\nSECRET_KEY="])

@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 
 import asyncpg
 from sqlalchemy import URL, Connection, event
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
+from sqlalchemy.exc import DataError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from app.database.failures import UNSTORABLE
 from app.settings import ALREADY_SO, SYSTEM_CERTIFICATES, TLS_PARAMETERS, make_private, read_database_url
 
 # A request takes a connection for its guard and one for its work. It may wait one second for either, and three for the
@@ -127,6 +128,12 @@ def sqlite_engine(url: URL, *, busy_timeout_ms: int) -> AsyncEngine:
         # SQLite gives the files beside it the same rights, but not when they are there already.
         for path in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
             make_private(path)
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def name_cause(context: ExceptionContext) -> DataError | None:
+        """Say of an error of Python's that the driver raised it: elsewhere it would be a bug."""
+        error = context.original_exception
+        return DataError(context.statement, None, error) if isinstance(error, UNSTORABLE) else None
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
