@@ -62,7 +62,10 @@ def announce(settings: Settings) -> None:
     """Print the URLs of the service and its docs in development; log them in production."""
     docs = f"{settings.url}/docs"
     if settings.production:
-        structlog.get_logger().info("starting", url=settings.url, docs=docs, workers=settings.workers)
+        log = structlog.get_logger()
+        log.info("starting", url=settings.url, docs=docs, workers=settings.workers)
+        for doubt in settings.doubts:
+            log.warning(doubt)
     else:
         logs.say(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar")
 
@@ -86,20 +89,32 @@ def metrics_directory(settings: Settings) -> Generator[None]:
     if not settings.metrics or settings.workers == 1 or settings.prometheus_multiproc_dir:
         yield
         return
-    with TemporaryDirectory(prefix="metrics-") as directory:
+    with temporary_directory("metrics-", "METRICS with several WORKERS") as directory:
         # https://github.com/prometheus/client_python/issues/886
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         yield
 
 
 @contextmanager
-def drain_file(settings: Settings) -> Generator[Path]:
-    """Choose the path of the file that tells the workers, once it exists, that the service is about to stop."""
-    with TemporaryDirectory(prefix="drain-") as directory:
+def drain_file(settings: Settings) -> Generator[Path | None]:
+    """Choose the path of the file that tells the workers, once it exists, that the service will stop; may be None."""
+    if not settings.drain_seconds:
+        yield None
+        return
+    with temporary_directory("drain-", "DRAIN_SECONDS") as directory:
         file = Path(directory) / "draining"
-        if settings.drain_seconds:
-            os.environ["DRAIN_FILE"] = str(file)
+        os.environ["DRAIN_FILE"] = str(file)
         yield file
+
+
+def temporary_directory(prefix: str, setting: str) -> TemporaryDirectory[str]:
+    """Return a folder for a setting that needs one. Raise SettingsError where the system is read-only."""
+    try:
+        return TemporaryDirectory(prefix=prefix)
+    except OSError as error:
+        raise SettingsError(
+            f"{setting} needs a folder for temporary files, which TMPDIR may name: {error.strerror}"
+        ) from None
 
 
 async def check_connections(settings: Settings) -> None:
@@ -123,7 +138,7 @@ def migrate(url: str) -> None:
     command.upgrade(config, "head")
 
 
-def server(settings: Settings, address: str, file: Path, *, reload: bool) -> DrainingServer:
+def server(settings: Settings, address: str, file: Path | None, *, reload: bool) -> DrainingServer:
     """Return Granian, which closes connections that send no headers and replaces killed workers (decision 0004)."""
     return DrainingServer(
         "app.main:app",

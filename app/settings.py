@@ -24,6 +24,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 ENV_FILE = Path(".env")
+DEFAULT_MAIL_FROM = "Backend API <no-reply@localhost>"
 DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
 # RFC 7518, section 3.2: a key is at least as long as the hash that it feeds.
 KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -119,7 +120,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     rate_limit_storage: str = ""
     password_min_length: Annotated[int, Meta(ge=1, le=256)] | None = None
     smtp_url: str = ""
-    mail_from: str = "Backend API <no-reply@localhost>"
+    mail_from: str = DEFAULT_MAIL_FROM
     mail_dir: str = "outbox"
     jobs_in_process: bool = True
     metrics: bool = False
@@ -148,6 +149,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         if self.smtp_url:
             smtp_server(self.smtp_url)
         check_public_url(self.public_url)
+        if self.production and not self.public_url and is_unspecified(self.host):
+            raise SettingsError(f"PUBLIC_URL is not set, and links in mails can't lead to {self.url}")
         if self.otel_exporter_otlp_endpoint:
             check_collector(self.otel_exporter_otlp_endpoint)
 
@@ -155,6 +158,17 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def production(self) -> bool:
         """True where the strict rules of a public service apply."""
         return self.environment == "production"
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """What works, but is hardly meant so in production; one line each."""
+        lines = {
+            f"PUBLIC_URL is not set: tokens and links in mails name {self.url}": not self.public_url,
+            f"SMTP_URL is not set: mails aren't sent, but kept as files in {self.mail_dir}": not self.smtp_url,
+            f"MAIL_FROM is not set: mails come from {DEFAULT_MAIL_FROM}": self.smtp_url
+            and self.mail_from == DEFAULT_MAIL_FROM,
+        }
+        return [line for line, applies in lines.items() if applies and self.production]
 
     @property
     def on_postgresql(self) -> bool:
@@ -474,6 +488,14 @@ def is_loopback(host: str) -> bool:
     """Return whether a host name or address is this machine itself."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether a host stands for every interface of this machine."""
+    try:
+        return ip_address(host).is_unspecified
     except ValueError:
         return False
 

@@ -144,6 +144,10 @@ def test_in_production_all_that_is_printed_is_json(tmp_path: Path, free_tcp_port
     lines = [json.loads(line) for line in out.splitlines()]
     assert all(line.keys() >= {"event", "level", "timestamp"} for line in lines)
     assert lines[0]["event"] == "starting"
+    assert [line["event"] for line in lines[1:3]] == [
+        f"PUBLIC_URL is not set: tokens and links in mails name http://127.0.0.1:{free_tcp_port}",
+        "SMTP_URL is not set: mails aren't sent, but kept as files in outbox",
+    ]
     assert lines[-1]["event"] == "Unexpected exit from worker-1"
 
 

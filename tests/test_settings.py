@@ -292,6 +292,28 @@ def test_production_refuses_every_origin_at_once() -> None:
     assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", CORS_ORIGINS="https://a.org").production
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]"])  # noqa: S104 - on purpose
+def test_production_on_every_interface_must_know_its_own_address(host: str) -> None:
+    """Elsewhere it is the machine that somebody tries it on."""
+    assert load(HOST=host).port == 8000
+    with pytest.raises(SettingsError, match="PUBLIC_URL is not set, and links in mails can't lead to http://"):
+        load(SECRET_KEY=RANDOM, ENVIRONMENT="production", HOST=host)
+    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", HOST=host, PUBLIC_URL="https://a.org").production
+
+
+def test_what_is_hardly_meant_so_in_production_is_one_line_each() -> None:
+    production = {"SECRET_KEY": RANDOM, "ENVIRONMENT": "production"}
+    complete = production | {"PUBLIC_URL": "https://a.org", "SMTP_URL": "smtp://localhost", "MAIL_FROM": "a@b.org"}
+
+    def doubted(**variables: str) -> list[str]:
+        return [line.partition(" is not set: ")[0] for line in load(**variables).doubts]
+
+    assert doubted() == []
+    assert doubted(**complete) == []
+    assert doubted(**production) == ["PUBLIC_URL", "SMTP_URL"]
+    assert doubted(**complete | {"MAIL_FROM": ""}) == ["MAIL_FROM"]
+
+
 def test_passwords_are_longer_in_production() -> None:
     """The operator may set another length."""
     assert load().effective_password_min_length == 1

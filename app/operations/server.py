@@ -18,7 +18,7 @@ class DrainingServer(MPServer):
     Workers learn from a file that the service is about to stop, so that one that starts meanwhile knows it, too.
     """
 
-    def __init__(self, target: str, *, drain_file: Path, drain_seconds: float, **options: Any) -> None:  # noqa: ANN401 - Granian's
+    def __init__(self, target: str, *, drain_file: Path | None, drain_seconds: float, **options: Any) -> None:  # noqa: ANN401 - Granian's
         super().__init__(target, **options)
         self.drain_file = drain_file
         self.drain_seconds = drain_seconds
@@ -43,7 +43,7 @@ class DrainingServer(MPServer):
 
     def signal_handler_interrupt(self, number: int, frame: FrameType | None) -> None:
         """Make this instance unready and stop it after `drain_seconds`, or stop it at once."""
-        if number == signal.SIGTERM and self.drain_seconds and not self.drain_file.exists():
+        if number == signal.SIGTERM and self.drain_seconds and self.drain_file and not self.drain_file.exists():
             self.drain_file.touch()
             timer = Timer(self.drain_seconds, super().signal_handler_interrupt)
             timer.daemon = True
