@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from dotenv.parser import parse_stream
 from dotenv.variables import Variable, parse_variables
+from email_validator import EmailNotValidError, validate_email
 from msgspec import Meta, Struct
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -32,6 +33,7 @@ EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
 MIN_DISTINCT_CHARACTERS = 10
 # One for a request and one for a job.
 MIN_CONNECTIONS = 2
+ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 LAST_PORT = 65535
 SEVERAL_HOSTS = re.compile(
     r"(?P<before>[^:/]+://(?:[^:/@]*(?::[^@]*)?@)?)(?P<hosts>[^/?@,]+(?:,[^/?@,]+)+)(?P<after>.*)", re.DOTALL
@@ -133,6 +135,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def __post_init__(self) -> None:
         # An IPv6 address has brackets in a URL, where HOST was copied from.
         msgspec.structs.force_setattr(self, "host", self.host.removeprefix("[").removesuffix("]"))
+        msgspec.structs.force_setattr(self, "cors_origins", tuple(map(as_browsers_write, self.cors_origins)))
         check_secret(self.secret_key, self.algorithm, production=self.production)
         if self.secret_key_previous:
             check_secret(self.secret_key_previous, self.algorithm, production=False)
@@ -300,9 +303,27 @@ def check_origins(origins: tuple[str, ...], *, production: bool) -> None:
     if production and "*" in origins:
         raise SettingsError("CORS_ORIGINS must name its origins in production, not *")
     for origin in origins:
-        parts = urlsplit(origin)
-        if origin != "*" and (origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}):
+        # The framework would take a * within an origin for anything.
+        if origin != "*" and not ORIGIN.fullmatch(origin):
             raise SettingsError(f"CORS_ORIGINS: {origin} is not an origin such as https://app.example.org")
+
+
+def as_browsers_write(origin: str) -> str:
+    """Return an origin as browsers send it (RFC 6454): in small letters, in IDNA, and without the usual port.
+
+    What is no origin comes back as it is.
+    """
+    try:
+        parts = urlsplit(origin)
+        host, port = parts.hostname, parts.port
+        host = ascii_host(host) if host else None
+    except (ValueError, EmailNotValidError):
+        return origin
+    if not host or "@" in parts.netloc or origin.lower() != f"{parts.scheme}://{parts.netloc.lower()}":
+        return origin
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" if port in {None, usual} else f"{parts.scheme}://{host}:{port}"
 
 
 def check_public_url(url: str) -> None:
@@ -492,6 +513,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def ascii_host(host: str) -> str:
+    """Return a host's name in ASCII (IDNA 2008), as servers and browsers send it. Raise EmailNotValidError."""
+    if host.isascii():
+        return host
+    # Of which names are hosts, the library of addresses knows the most.
+    return str(validate_email(f"x@{host}", check_deliverability=False, globally_deliverable=False).ascii_domain)
+
+
 def is_unspecified(host: str) -> bool:
     """Whether a host stands for every interface of this machine."""
     try:
@@ -501,11 +530,14 @@ def is_unspecified(host: str) -> bool:
 
 
 def mailbox(text: str) -> Address:
-    """Return one mailbox, with or without a name: `Name <user@host>` (RFC 5322). Raise SettingsError."""
+    """Return one mailbox, its host in ASCII: `user@host` or `Name <user@host>` (RFC 5322). Raise SettingsError."""
     addresses = getaddresses([text])
     if len(addresses) == 1 and text.isprintable():
         name, address = addresses[0]
         username, _, domain = address.rpartition("@")
-        if username and domain and " " not in address:
-            return Address(name, username, domain)
+        # What stands elsewhere has been passed over.
+        whole = text.strip() == address or text.rstrip().endswith(f"<{address}>")
+        if username and domain and whole and " " not in address:
+            with suppress(EmailNotValidError):
+                return Address(name, username, ascii_host(domain))
     raise SettingsError("MAIL_FROM must be an address such as Backend API <no-reply@example.org>")

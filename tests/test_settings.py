@@ -178,6 +178,14 @@ def test_migrations_need_no_secret() -> None:
         ({"CORS_ORIGINS": "app.example.org"}, "CORS_ORIGINS: app.example.org is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/path"}, "is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/"}, "is not an origin"),
+        *(
+            ({"CORS_ORIGINS": origin}, f"CORS_ORIGINS: {origin} is not an origin")
+            for origin in ("https://*", "https://*.a.org", "https://a.org:x", "https://u@a.org", "null", "https://")
+        ),
+        *(
+            ({"MAIL_FROM": text}, "MAIL_FROM must be an address")
+            for text in ("nobody", "a@b c", "a@b.org, c@d.org", "A <a@b.org> B", "a@-é.org", "@b.org")
+        ),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://["}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         *(
@@ -282,6 +290,39 @@ def test_production_refuses_a_secret_that_looks_like_an_example(secret: str) -> 
     assert load(SECRET_KEY=secret).secret_key == secret
     with pytest.raises(SettingsError, match="looks like an example"):
         load(SECRET_KEY=secret, ENVIRONMENT="production")
+
+
+@pytest.mark.parametrize(
+    ("origin", "sent"),
+    [
+        ("https://App.Example.org", "https://app.example.org"),
+        ("HTTPS://a.org", "https://a.org"),
+        ("https://a.org:443", "https://a.org"),
+        ("http://a.org:80", "http://a.org"),
+        ("http://a.org:443", "http://a.org:443"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("https://Müller.de", "https://xn--mller-kva.de"),
+        ("https://straße.de", "https://xn--strae-oqa.de"),
+    ],
+)
+def test_an_origin_is_what_a_browser_sends(origin: str, sent: str) -> None:
+    assert load(CORS_ORIGINS=origin).cors_origins == (sent,)
+
+
+@pytest.mark.parametrize(
+    ("sender", "name", "address"),
+    [
+        ("no-reply@localhost", "", "no-reply@localhost"),
+        ("Müller <no-reply@müller.de>", "Müller", "no-reply@xn--mller-kva.de"),
+        ("no-reply@straße.de", "", "no-reply@xn--strae-oqa.de"),
+        ('"Backend, API" <a@b.org>', "Backend, API", "a@b.org"),
+    ],
+)
+def test_a_sender_has_its_domain_in_ascii(sender: str, name: str, address: str) -> None:
+    """Servers without SMTPUTF8 take no other."""
+    found = mailbox(load(MAIL_FROM=sender).mail_from)
+    assert (found.display_name, found.addr_spec) == (name, address)
 
 
 def test_production_refuses_every_origin_at_once() -> None:
