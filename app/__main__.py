@@ -150,7 +150,9 @@ def server(settings: Settings, address: str, file: Path | None, *, reload: bool)
         workers=settings.workers,
         loop=Loops.uvloop if sys.platform != "win32" else Loops.asyncio,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEADER_BYTES),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=settings.keep_alive_seconds * 1000, max_buffer_size=MAX_HEADER_BYTES
+        ),
         websockets=False,
         log_level=LogLevels.warning,
         log_dictconfig={"loggers": GRANIAN_LOGGERS},

@@ -112,6 +112,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     host: str = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
+    """How long a connection may be idle, and the headers of a request take: the server has one time-out for both."""
     drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
     drain_file: str = ""
     """The path of a file that exists once this instance is about to stop; `python -m app` sets it for its workers."""
