@@ -19,11 +19,13 @@ from granian.log import LogLevels
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
+from app.database.failures import error_summary
 from app.database.sessions import Database
 from app.operations.health import log_connections
+from app.operations.listening import address_of, claim
 from app.operations.server import DrainingServer
 from app.operations.workers import STOP_SECONDS, forget_signals_in_workers
-from app.settings import ENV_FILE, Settings, SettingsError, write_first_secret
+from app.settings import ENV_FILE, Settings, SettingsError, make_private, write_first_secret
 
 ROOT = Path(__file__).parent.parent
 # The server's own log lines take the application's format.
@@ -33,15 +35,14 @@ MAX_HEADER_BYTES = 64 * 1024
 
 
 def serve(*, reload: bool = False) -> None:
-    """Migrate the database, then serve until SIGTERM or SIGINT, by worker processes that this one supervises."""
-    try:
-        if write_first_secret():
-            print(f"Wrote {ENV_FILE} with a random SECRET_KEY")
-        settings = Settings.load()
-    except SettingsError as error:
-        sys.exit(f"Configuration error: {error}")
+    """Migrate the database, then serve until a signal, by workers that this process supervises. Raise SettingsError."""
+    make_private(ENV_FILE)
+    if write_first_secret():
+        logs.say(f"Wrote {ENV_FILE} with a random SECRET_KEY")
+    settings = Settings.load()
     logs.configure(settings.log_level, production=settings.production)
-    with metrics_directory(settings), drain_file(settings) as file:
+    address = address_of(settings.host)
+    with claim(address, settings.port), metrics_directory(settings), drain_file(settings) as file:
         migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
@@ -49,20 +50,24 @@ def serve(*, reload: bool = False) -> None:
             multiprocessing.set_start_method("spawn")
         else:
             preload(settings)
-        announce(settings)
         forget_signals_in_workers()
         from app.main import load_worker  # noqa: PLC0415 - see metrics_directory
 
-        server(settings, file, reload=reload).serve(target_loader=load_worker, wrap_loader=False)
+        supervisor = server(settings, address, file, reload=reload)
+        supervisor.on_startup(lambda: announce(settings))
+        supervisor.serve(target_loader=load_worker, wrap_loader=False)
 
 
 def announce(settings: Settings) -> None:
     """Print the URLs of the service and its docs in development; log them in production."""
     docs = f"{settings.url}/docs"
     if settings.production:
-        structlog.get_logger().info("starting", url=settings.url, docs=docs, workers=settings.workers)
+        log = structlog.get_logger()
+        log.info("starting", url=settings.url, docs=docs, workers=settings.workers)
+        for doubt in settings.doubts:
+            log.warning(doubt)
     else:
-        print(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar", flush=True)
+        logs.say(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar")
 
 
 def preload(settings: Settings) -> None:
@@ -84,20 +89,32 @@ def metrics_directory(settings: Settings) -> Generator[None]:
     if not settings.metrics or settings.workers == 1 or settings.prometheus_multiproc_dir:
         yield
         return
-    with TemporaryDirectory(prefix="metrics-") as directory:
+    with temporary_directory("metrics-", "METRICS with several WORKERS") as directory:
         # https://github.com/prometheus/client_python/issues/886
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         yield
 
 
 @contextmanager
-def drain_file(settings: Settings) -> Generator[Path]:
-    """Choose the path of the file that tells the workers, once it exists, that the service is about to stop."""
-    with TemporaryDirectory(prefix="drain-") as directory:
+def drain_file(settings: Settings) -> Generator[Path | None]:
+    """Choose the path of the file that tells the workers, once it exists, that the service will stop; may be None."""
+    if not settings.drain_seconds:
+        yield None
+        return
+    with temporary_directory("drain-", "DRAIN_SECONDS") as directory:
         file = Path(directory) / "draining"
-        if settings.drain_seconds:
-            os.environ["DRAIN_FILE"] = str(file)
+        os.environ["DRAIN_FILE"] = str(file)
         yield file
+
+
+def temporary_directory(prefix: str, setting: str) -> TemporaryDirectory[str]:
+    """Return a folder for a setting that needs one. Raise SettingsError where the system is read-only."""
+    try:
+        return TemporaryDirectory(prefix=prefix)
+    except OSError as error:
+        raise SettingsError(
+            f"{setting} needs a folder for temporary files, which TMPDIR may name: {error.strerror}"
+        ) from None
 
 
 async def check_connections(settings: Settings) -> None:
@@ -108,34 +125,37 @@ async def check_connections(settings: Settings) -> None:
     except (SQLAlchemyError, OSError) as error:
         # A pooler refuses the time-outs that this connection starts with; the migrations' connection has none.
         hint = "; set DATABASE_POOLER=true" if "unsupported startup parameter" in str(error) else ""
-        sys.exit(f"The database of DATABASE_URL can't be used: {getattr(error, 'orig', None) or error}{hint}")
+        sys.exit(f"The database of DATABASE_URL can't be used: {error_summary(error)}{hint}")
     finally:
         await database.close()
 
 
 def migrate(url: str) -> None:
     """Migrate the database to the newest revision; several processes may do so at once."""
-    config = Config(ROOT / "alembic.ini")
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations").replace("%", "%%"))
     config.attributes["url"] = url
     command.upgrade(config, "head")
 
 
-def server(settings: Settings, file: Path, *, reload: bool) -> DrainingServer:
+def server(settings: Settings, address: str, file: Path | None, *, reload: bool) -> DrainingServer:
     """Return Granian, which closes connections that send no headers and replaces killed workers (decision 0004)."""
     return DrainingServer(
         "app.main:app",
         drain_file=file,
         drain_seconds=0 if reload else settings.drain_seconds,
-        address=settings.host,
+        address=address,
         port=settings.port,
         interface=Interfaces.ASGI,
         workers=settings.workers,
         loop=Loops.uvloop if sys.platform != "win32" else Loops.asyncio,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEADER_BYTES),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=settings.keep_alive_seconds * 1000, max_buffer_size=MAX_HEADER_BYTES
+        ),
         websockets=False,
         log_level=LogLevels.warning,
-        log_dictconfig={"loggers": GRANIAN_LOGGERS} if settings.production else None,
+        log_dictconfig={"loggers": GRANIAN_LOGGERS},
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
         reload=reload,
@@ -144,4 +164,7 @@ def server(settings: Settings, file: Path, *, reload: bool) -> DrainingServer:
 
 
 if __name__ == "__main__":
-    serve(reload="--reload" in sys.argv[1:])
+    try:
+        serve(reload="--reload" in sys.argv[1:])
+    except SettingsError as error:
+        sys.exit(f"Configuration error: {error}")

@@ -1,23 +1,31 @@
 """The settings of the service, read once from the environment and from `.env`, and checked."""
 
 import os
+import re
 import secrets
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from email.headerregistry import Address
 from email.utils import getaddresses
 from importlib.util import find_spec
+from io import StringIO
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from stat import S_IMODE, S_ISREG
 from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from dotenv.variables import Variable, parse_variables
+from email_validator import EmailNotValidError, validate_email
 from msgspec import Meta, Struct
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 ENV_FILE = Path(".env")
+DEFAULT_MAIL_FROM = "Backend API <no-reply@localhost>"
 DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
 # RFC 7518, section 3.2: a key is at least as long as the hash that it feeds.
 KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -25,10 +33,57 @@ EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
 MIN_DISTINCT_CHARACTERS = 10
 # One for a request and one for a job.
 MIN_CONNECTIONS = 2
+ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+LAST_PORT = 65535
+SEVERAL_HOSTS = re.compile(
+    r"(?P<before>[^:/]+://(?:[^:/@]*(?::[^@]*)?@)?)(?P<hosts>[^/?@,]+(?:,[^/?@,]+)+)(?P<after>.*)", re.DOTALL
+)
+# What a database's URL may have after its question mark: of libpq's parameters those that asyncpg can do.
+TLS_FILES = {"sslcert", "sslkey", "sslrootcert", "sslcrl"}
+SYSTEM_CERTIFICATES = "system"
+TLS_PARAMETERS = TLS_FILES | {
+    *("sslmode", "sslnegotiation", "sslpassword", "ssl_min_protocol_version", "ssl_max_protocol_version"),
+}
+PARAMETERS = TLS_PARAMETERS | {
+    *("host", "port", "user", "password", "dbname", "passfile", "target_session_attrs", "krbsrvname", "gsslib"),
+    *("application_name", "fallback_application_name", "connect_timeout", "options"),
+    "ssl",  # SQLAlchemy's name for sslmode
+}
+SQLITE_PARAMETERS = {"timeout", "cached_statements"}
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+CHOICES = {
+    "ssl": SSL_MODES,
+    "sslmode": SSL_MODES,
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "ssl_min_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "gsslib": ("gssapi", "sspi"),
+}
+# And those that say what asyncpg does anyway.
+ALREADY_SO = {
+    "channel_binding": {"prefer", "disable"},
+    "client_encoding": {"utf8", "utf-8", "unicode", "auto"},
+    "gssencmode": {"prefer", "disable"},
+    "keepalives": {"1"},
+    "load_balance_hosts": {"disable"},
+    "sslcompression": {"0"},
+    "sslsni": {"1"},
+}
 LISTS = ("CORS_ORIGINS", "DATABASE_REPLICA_URLS", "TRUSTED_PROXIES")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Positive = Annotated[int, Meta(ge=1)]
+Days = Annotated[int, Meta(ge=1, le=36_600)]
+
+
+def make_private(path: Path) -> None:
+    """Take others' rights to a file away, where it is there and belongs to this process's user."""
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):  # It isn't there, or lies where nothing can be changed: whoever put it there knows why.
+        status = path.stat()
+        if S_ISREG(status.st_mode) and status.st_mode & 0o077 and status.st_uid == os.geteuid():
+            path.chmod(S_IMODE(status.st_mode) & 0o700)
 
 
 class SettingsError(ValueError):
@@ -40,16 +95,16 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     secret_key: str
     database_url: str = DEFAULT_DATABASE_URL
-    database_pool_size: Positive = 20
+    database_pool_size: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """The most connections of all workers together."""
     database_pooler: bool = False
     database_replica_urls: tuple[str, ...] = ()
     read_from_primary_seconds: Annotated[int, Meta(ge=4, le=3600)] = 5
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     secret_key_previous: str = ""
-    access_token_expire_minutes: Positive = 30
-    refresh_token_idle_days: Positive = 14
-    refresh_token_absolute_days: Positive = 90
+    access_token_expire_minutes: Annotated[int, Meta(ge=1, le=366 * 24 * 60)] = 30
+    refresh_token_idle_days: Days = 14
+    refresh_token_absolute_days: Days = 90
     registration: Literal["open", "closed"] = "open"
     registrations_per_hour: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Of one client network."""
@@ -57,6 +112,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     host: str = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
+    """How long a connection may be idle, and the headers of a request take: the server has one time-out for both."""
     drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
     drain_file: str = ""
     """The path of a file that exists once this instance is about to stop; `python -m app` sets it for its workers."""
@@ -67,7 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     rate_limit_storage: str = ""
     password_min_length: Annotated[int, Meta(ge=1, le=256)] | None = None
     smtp_url: str = ""
-    mail_from: str = "Backend API <no-reply@localhost>"
+    mail_from: str = DEFAULT_MAIL_FROM
     mail_dir: str = "outbox"
     jobs_in_process: bool = True
     metrics: bool = False
@@ -78,6 +135,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     otel_service_name: str = "backend-api"
 
     def __post_init__(self) -> None:
+        # An IPv6 address has brackets in a URL, where HOST was copied from.
+        msgspec.structs.force_setattr(self, "host", self.host.removeprefix("[").removesuffix("]"))
+        msgspec.structs.force_setattr(self, "cors_origins", tuple(map(as_browsers_write, self.cors_origins)))
         check_secret(self.secret_key, self.algorithm, production=self.production)
         if self.secret_key_previous:
             check_secret(self.secret_key_previous, self.algorithm, production=False)
@@ -86,12 +146,16 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         if self.on_postgresql and self.worker_pool_size < MIN_CONNECTIONS:
             raise SettingsError(f"DATABASE_POOL_SIZE must be at least {MIN_CONNECTIONS} for each of the WORKERS")
         check_replicas(self.database_url, self.database_replica_urls)
+        for url in self.database_replica_urls:
+            check_parameters("DATABASE_REPLICA_URLS", url)
         check_networks(self.trusted_proxies)
         check_rate_limit_storage(self.rate_limit_storage)
         mailbox(self.mail_from)
         if self.smtp_url:
             smtp_server(self.smtp_url)
         check_public_url(self.public_url)
+        if self.production and not self.public_url and is_unspecified(self.host):
+            raise SettingsError(f"PUBLIC_URL is not set, and links in mails can't lead to {self.url}")
         if self.otel_exporter_otlp_endpoint:
             check_collector(self.otel_exporter_otlp_endpoint)
 
@@ -99,6 +163,17 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def production(self) -> bool:
         """True where the strict rules of a public service apply."""
         return self.environment == "production"
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """What works, but is hardly meant so in production; one line each."""
+        lines = {
+            f"PUBLIC_URL is not set: tokens and links in mails name {self.url}": not self.public_url,
+            f"SMTP_URL is not set: mails aren't sent, but kept as files in {self.mail_dir}": not self.smtp_url,
+            f"MAIL_FROM is not set: mails come from {DEFAULT_MAIL_FROM}": self.smtp_url
+            and self.mail_from == DEFAULT_MAIL_FROM,
+        }
+        return [line for line, applies in lines.items() if applies and self.production]
 
     @property
     def on_postgresql(self) -> bool:
@@ -146,9 +221,52 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
 
 def variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables of `.env`, overridden by those of the environment."""
-    from_file = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
-    return from_file | dict(os.environ if environ is None else environ)
+    """Return the variables of `.env`, overridden by those of the environment. Raise SettingsError."""
+    environ = os.environ if environ is None else environ
+    return file_variables(environ) | dict(environ)
+
+
+def file_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of `.env`, which may name others as ${NAME}; in single quotes it stands for itself."""
+    known, found = dict(environ), dict[str, str]()
+    for line in parse_stream(StringIO(env_text())):
+        if line.error:
+            raise SettingsError(f"{ENV_FILE}, line {line.original.line}: a line is NAME=value, or a comment after #")
+        if line.key is None or line.value is None:
+            continue
+        quoted = line.original.string.partition("=")[2].lstrip().startswith("'")
+        found[line.key] = known[line.key] = line.value if quoted else expand(line.key, line.value, known)
+    return found
+
+
+def expand(setting: str, value: str, known: Mapping[str, str]) -> str:
+    """Return a value with the variables that it names. Raise SettingsError for one that has no value and no default."""
+    parts = list(parse_variables(value))
+    for part in parts:
+        if isinstance(part, Variable) and part.default is None and part.name not in known:
+            raise SettingsError(
+                f"{ENV_FILE}: {setting} names ${{{part.name}}}, which is not set; in single quotes it stands for itself"
+            )
+    return "".join(part.resolve(known) for part in parts)
+
+
+def env_text() -> str:
+    """Return the text of `.env`, empty where there is no such file. Raise SettingsError."""
+    try:
+        content = ENV_FILE.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise SettingsError(f"{ENV_FILE} can't be read: {reason(error)}") from None
+    try:
+        text = content.decode("utf-8-sig")
+        end = text.find("\0")
+    except UnicodeDecodeError as error:
+        text, end = "", error.start
+    if end >= 0:
+        line = content[:end].count(b"\n") + 1
+        raise SettingsError(f"{ENV_FILE} must be text in UTF-8, and is something else in line {line}")
+    return text
 
 
 def database_url() -> str:
@@ -163,9 +281,13 @@ def write_first_secret() -> bool:
     known = variables()
     if known.get("SECRET_KEY") or known.get("ENVIRONMENT") == "production":
         return False
-    with open(ENV_FILE, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        # The last line of an existing file may lack its end.
-        file.write(("\n" if file.tell() else "") + f"SECRET_KEY={secrets.token_urlsafe(48)}\n")
+    try:
+        with open(ENV_FILE, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            make_private(ENV_FILE)
+            # The last line of an existing file may lack its end.
+            file.write(("\n" if file.tell() else "") + f"SECRET_KEY={secrets.token_urlsafe(48)}\n")
+    except OSError as error:
+        raise SettingsError(f"SECRET_KEY is not set, and {ENV_FILE} can't be written: {reason(error)}") from None
     return True
 
 
@@ -183,9 +305,27 @@ def check_origins(origins: tuple[str, ...], *, production: bool) -> None:
     if production and "*" in origins:
         raise SettingsError("CORS_ORIGINS must name its origins in production, not *")
     for origin in origins:
-        parts = urlsplit(origin)
-        if origin != "*" and (origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}):
+        # The framework would take a * within an origin for anything.
+        if origin != "*" and not ORIGIN.fullmatch(origin):
             raise SettingsError(f"CORS_ORIGINS: {origin} is not an origin such as https://app.example.org")
+
+
+def as_browsers_write(origin: str) -> str:
+    """Return an origin as browsers send it (RFC 6454): in small letters, in IDNA, and without the usual port.
+
+    What is no origin comes back as it is.
+    """
+    try:
+        parts = urlsplit(origin)
+        host, port = parts.hostname, parts.port
+        host = ascii_host(host) if host else None
+    except (ValueError, EmailNotValidError):
+        return origin
+    if not host or "@" in parts.netloc or origin.lower() != f"{parts.scheme}://{parts.netloc.lower()}":
+        return origin
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" if port in {None, usual} else f"{parts.scheme}://{host}:{port}"
 
 
 def check_public_url(url: str) -> None:
@@ -253,6 +393,7 @@ def check_database_url(url: str) -> None:
     )
     if not (is_postgresql(url) or sqlite):
         raise SettingsError("DATABASE_URL must be postgresql://user:password@host/name or sqlite:///file")
+    check_parameters("DATABASE_URL", url)
 
 
 def check_replicas(primary: str, urls: tuple[str, ...]) -> None:
@@ -267,12 +408,64 @@ def is_postgresql(url: str) -> bool:
 
 
 def is_url(text: str) -> bool:
-    """Return whether SQLAlchemy can read a text as the URL of a database."""
+    """Return whether a text can be read as the URL of a database."""
     try:
-        make_url(text)
+        read_database_url(text)
     except (ArgumentError, ValueError):
         return False
     return True
+
+
+def read_database_url(text: str) -> URL:
+    """Return the address of a database; libpq's several hosts and folders of sockets are where SQLAlchemy has them.
+
+    Raise ArgumentError and ValueError.
+    """
+    hosts: Sequence[str] = ()
+    if several := SEVERAL_HOSTS.match(text):
+        hosts = [host if ":" in host else f"{host}:5432" for host in several["hosts"].split(",")]
+        text = several["before"] + several["after"]
+    url = make_url(text)
+    if url.host and url.host.lower().startswith("%2f"):
+        hosts = [unquote(url.host)]
+        url = url.set(host="")
+    if not 0 < (url.port or 1) <= LAST_PORT:
+        raise ValueError("There is no such port")
+    return url.update_query_dict({"host": hosts}) if hosts else url
+
+
+def check_parameters(setting: str, text: str) -> None:
+    """Refuse parameters of a database's URL that its driver can't do; the message repeats no value, but of those."""
+    url = read_database_url(text)
+    known = PARAMETERS if is_postgresql(text) else SQLITE_PARAMETERS
+    for name, value in url.query.items():
+        if name in ALREADY_SO and isinstance(value, str) and known is PARAMETERS:
+            if value.lower() not in ALREADY_SO[name]:
+                raise SettingsError(f"{setting}: the driver of the database can't do {name}={value}")
+        elif name not in known:
+            raise SettingsError(f"{setting}: the driver of the database has no parameter {name}")
+        elif not isinstance(value, str) and name != "host":
+            raise SettingsError(f"{setting}: {name} is there twice")
+        else:
+            check_parameter(setting, name, str(value))
+
+
+def check_parameter(setting: str, name: str, value: str) -> None:
+    """Refuse a value that a parameter of PostgreSQL's can't have."""
+    if name in CHOICES and value not in CHOICES[name]:
+        raise SettingsError(f"{setting}: {name} must be one of {', '.join(CHOICES[name])}")
+    if name in {"connect_timeout", "port"} and not (value.isascii() and value.isdigit() and int(value) <= LAST_PORT):
+        raise SettingsError(f"{setting}: {name} must be a number")
+    if name in TLS_FILES and value != SYSTEM_CERTIFICATES:
+        try:
+            Path(value).read_bytes()
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{setting}: the file of {name} can't be read: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """Return what the system says went wrong, without the name of the file."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 class SmtpServer(Struct, frozen=True):
@@ -322,12 +515,31 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def ascii_host(host: str) -> str:
+    """Return a host's name in ASCII (IDNA 2008), as servers and browsers send it. Raise EmailNotValidError."""
+    if host.isascii():
+        return host
+    # Of which names are hosts, the library of addresses knows the most.
+    return str(validate_email(f"x@{host}", check_deliverability=False, globally_deliverable=False).ascii_domain)
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether a host stands for every interface of this machine."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def mailbox(text: str) -> Address:
-    """Return one mailbox, with or without a name: `Name <user@host>` (RFC 5322). Raise SettingsError."""
+    """Return one mailbox, its host in ASCII: `user@host` or `Name <user@host>` (RFC 5322). Raise SettingsError."""
     addresses = getaddresses([text])
     if len(addresses) == 1 and text.isprintable():
         name, address = addresses[0]
         username, _, domain = address.rpartition("@")
-        if username and domain and " " not in address:
-            return Address(name, username, domain)
+        # What stands elsewhere has been passed over.
+        whole = text.strip() == address or text.rstrip().endswith(f"<{address}>")
+        if username and domain and whole and " " not in address:
+            with suppress(EmailNotValidError):
+                return Address(name, username, ascii_host(domain))
     raise SettingsError("MAIL_FROM must be an address such as Backend API <no-reply@example.org>")

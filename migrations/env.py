@@ -3,8 +3,10 @@
 import asyncio
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from advanced_alchemy.types import DateTimeUTC
@@ -12,19 +14,30 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from alembic.migration import MigrationContext
 from alembic.operations.ops import CreateIndexOp, CreateTableOp, MigrationScript
+from alembic.util import CommandError
 from sqlalchemy import Column, Connection, DateTime, pool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import SchemaItem
 
 import app.main  # noqa: F401 - imports every model, and with it puts its table into the metadata
-from app.database.engine import UNPREPARED, driver_url, sqlite_engine, transactional
+from app.database.engine import UNPREPARED, accept_libpq, driver_url, sqlite_engine, transactional
+from app.database.failures import error_summary
 from app.database.models import Base
 from app.settings import SettingsError, database_url
 
 # Any number that no other program takes on the same server.
 ADVISORY_LOCK = 5_418_290_117
 SQLITE_WAIT_MS = 60_000
+OTHERS_TABLE = "the tables are another program's: give the service a database or a schema of its own"
+HINTS = {
+    "0A000": "PostgreSQL's contrib modules have the extension that is missing",
+    "25006": "DATABASE_URL must lead to the primary, which takes writes",
+    "42501": "docs/security.md says which rights the role needs",
+    "42703": OTHERS_TABLE,
+    "42704": "the role's search_path must have the schema of the extension pg_trgm",
+    "58P01": "PostgreSQL's contrib modules have the extension that is missing",
+}
 SKIPPED = "(Skipped unsupported reflection of|autogenerate skipping metadata-specified) expression-based index"
 
 
@@ -85,7 +98,7 @@ def create_engine(url: str) -> tuple[AsyncEngine, AsyncEngine]:
         engine = sqlite_engine(address, busy_timeout_ms=SQLITE_WAIT_MS)
         return engine, transactional(engine)
     engine = create_async_engine(address, poolclass=pool.NullPool, connect_args={"timeout": 10, **UNPREPARED})
-    return engine, engine
+    return accept_libpq(engine), engine
 
 
 async def run() -> None:
@@ -97,13 +110,31 @@ async def run() -> None:
         sys.exit(f"Configuration error: {error}")
     except (SQLAlchemyError, OSError) as error:
         await threads_ended()
-        sys.exit(f"The database of DATABASE_URL can't be reached: {getattr(error, 'orig', None) or error}")
+        sys.exit(f"The database of DATABASE_URL can't be reached: {error_summary(error)}")
     try:
         async with connection.begin():
             await connection.run_sync(migrate)
+    except (SQLAlchemyError, OSError, CommandError) as error:
+        sys.exit(f"The database of DATABASE_URL can't be migrated{place_of(error)}: {reason(error)}")
     finally:
         await connection.close()
         await engine.dispose()
+
+
+def place_of(error: Exception) -> str:
+    """Return the revision that raised an error, for whoever writes it; nothing where none has begun."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if "down_revision" in frame.f_globals]
+    return f" by {Path(frames[0].f_code.co_filename).stem}" if frames else ""
+
+
+def reason(error: Exception) -> str:
+    """Return in one line why the migrations failed, and what to do where that is known."""
+    said = error_summary(error)
+    if isinstance(error, CommandError):
+        return f"{said.rstrip('.')}; it is of newer code, or of another program"
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    hint = HINTS.get(state or "") or (OTHERS_TABLE if "already exists" in said else "")
+    return f"{said}; {hint}" if hint else said
 
 
 async def threads_ended() -> None:

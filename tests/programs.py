@@ -58,12 +58,21 @@ def alembic(folder: Path, *arguments: str, url: str) -> subprocess.CompletedProc
 @contextmanager
 def service(folder: Path, port: int, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """Run the service and wait until it is ready; what it prints goes to `out` in its folder."""
+    with service_printing_to(None, folder, port, *arguments, **variables) as process:
+        yield process
+
+
+@contextmanager
+def service_printing_to(
+    stdout: int | None, folder: Path, port: int, *arguments: str, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run it with a standard output of its own, unless that is None; `out` has the rest."""
     with (folder / "out").open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "app", *arguments],
             cwd=folder,
             env=environment(PORT=str(port), **variables),
-            stdout=out,
+            stdout=out if stdout is None else stdout,
             stderr=out,
             text=True,
             start_new_session=True,

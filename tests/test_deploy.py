@@ -26,7 +26,7 @@ def compose() -> dict[str, Any]:
 @pytest.fixture
 def seconds_to_stop(tmp_path: Path) -> int:
     """The time that the server gives a worker's requests before it kills the worker."""
-    timeout = server(Settings(secret_key=SECRET), tmp_path / "drain", reload=False).workers_kill_timeout
+    timeout = server(Settings(secret_key=SECRET), "127.0.0.1", tmp_path / "drain", reload=False).workers_kill_timeout
     assert timeout is not None
     return timeout
 

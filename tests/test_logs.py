@@ -1,13 +1,17 @@
 """The log: what is written to it, and what never is."""
 
+import errno
+import io
 import json
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 import structlog
+from typing_extensions import Buffer
 
 from app import logs
 from app.items.service import ItemService
@@ -229,3 +233,58 @@ def test_libraries_log_in_the_same_form(lines: Lines) -> None:
     logging.getLogger("library").warning("seen %s", "well")
     (line,) = lines.read()
     assert (line["event"], line["logger"], line["level"]) == ("seen well", "library", "warning")
+
+
+# Where lines go -------------------------------------------------------------------------------------------------------
+
+
+class Disk(io.RawIOBase):
+    """Takes so many bytes, in pieces, until it is full."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        """Take some of it."""
+        piece = bytes(data)[: min(self.room, 10)]
+        if not piece:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= len(piece)
+        self.taken += piece
+        return len(piece)
+
+
+def test_a_line_that_cannot_be_written_costs_nothing_but_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one that can be written says how many were lost; one that was cut has no other glued to it."""
+    disk = Disk(room=100)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BufferedWriter(disk), encoding="utf-8"))
+    logs.configure("INFO", production=True)
+    for number in range(3):
+        structlog.get_logger().info("line", number=number)
+    logging.getLogger("library").warning("said")
+    disk.room = 10_000
+    structlog.get_logger().info("line", number=3)
+    structlog.get_logger().info("line", number=4)
+    first, cut, third, fourth = disk.taken.decode().splitlines()
+    assert json.loads(first)["number"] == 0
+    assert not cut.endswith("}")
+    assert (json.loads(third)["number"], json.loads(third)["lines_lost"]) == (3, 3)
+    assert (json.loads(fourth)["number"], "lines_lost" in fourth) == (4, False)
+
+
+def test_no_standard_output_at_all_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    logs.configure("INFO", production=False)
+    structlog.get_logger().info("line")
+    logs.say("line")
+
+
+def test_what_the_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(room=10_000)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BufferedWriter(disk), encoding="ascii"))
+    logs.say("Müller \ud800")
+    assert disk.taken == b"M\\xfcller \\ud800\n"

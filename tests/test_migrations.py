@@ -4,15 +4,16 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, inspect, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.__main__ import migrate
@@ -128,7 +129,7 @@ def test_a_migration_that_fails_halfway_leaves_the_schema_as_it_was(empty_databa
     before, head = schema(empty_database_url), revision_of(empty_database_url)
     (tmp_path / "half.py").write_text(HALF.format(head=head))
     settings = config(empty_database_url, tmp_path)
-    with pytest.raises(DBAPIError, match="nowhere"):
+    with pytest.raises(SystemExit, match=r"can't be migrated by half: .*nowhere"):
         command.upgrade(settings, "head")
     assert schema(empty_database_url) == before
     assert revision_of(empty_database_url) == head
@@ -139,7 +140,7 @@ def test_all_of_several_migrations_or_none(empty_database_url: str, tmp_path: Pa
     scripts = ScriptDirectory.from_config(config(empty_database_url))
     (tmp_path / "half.py").write_text(HALF.format(head=scripts.get_current_head()))
     settings = config(empty_database_url, tmp_path)
-    with pytest.raises(DBAPIError, match="nowhere"):
+    with pytest.raises(SystemExit, match=r"can't be migrated by half: .*nowhere"):
         command.upgrade(settings, "head")
     assert not schema(empty_database_url).keys() & TABLES
 
@@ -200,6 +201,81 @@ def test_a_database_that_cannot_be_migrated_is_one_clear_line(tmp_path: Path, ur
     assert ended.stderr.startswith(line)
     assert ended.stderr.count("\n") == 1
     assert "canary" not in ended.stderr
+
+
+def administer(url: str, *statements: str) -> None:
+    """Run statements on a database as its administrator, each in a transaction of its own."""
+
+    async def run() -> None:
+        engine = create_async_engine(driver_url(url), isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
+        await engine.dispose()
+
+    asyncio.run(run())
+
+
+def refusal(url: str) -> str:
+    """The one line that ends the migration of a database."""
+    with pytest.raises(SystemExit) as end:
+        migrate(url)
+    line = str(end.value)
+    assert "\n" not in line
+    return line.removeprefix("The database of DATABASE_URL can't be migrated")
+
+
+OTHERS = "the tables are another program's: give the service a database or a schema of its own"
+
+
+@pytest.mark.parametrize(
+    ("statements", "parts"),
+    [
+        (["CREATE TABLE users (id integer)"], [" by 20261124_0500_users_and_sessions: ", "users", OTHERS]),
+        (["CREATE TABLE alembic_version (version integer)"], [": ", "version_num"]),
+        (
+            [
+                "CREATE TABLE alembic_version (version_num varchar(32))",
+                "INSERT INTO alembic_version VALUES ('0123456789ab')",
+            ],
+            [": Can't locate revision identified by '0123456789ab'; it is of newer code, or of another program"],
+        ),
+    ],
+    ids=["users", "alembic_version", "revision"],
+)
+def test_tables_of_another_program_are_one_clear_line(
+    empty_database_url: str, statements: list[str], parts: list[str]
+) -> None:
+    """They stay as they were."""
+    administer(empty_database_url, *statements)
+    before = schema(empty_database_url)
+    line = refusal(empty_database_url)
+    assert [part for part in parts if part not in line] == []
+    assert schema(empty_database_url) == before
+
+
+@pytest.fixture
+def role() -> Iterator[str]:
+    """A role without any right of its own; asked for before the database, it goes after that."""
+    name = f"role_{token_hex(8)}"
+    url = os.environ["TEST_DATABASE_URL"]
+    administer(url, f"CREATE ROLE {name} LOGIN")
+    yield name
+    administer(url, f"DROP ROLE {name}")
+
+
+@pytest.mark.usefixtures("anyio_backend")
+@pytest.mark.direct("it is about the server's own roles")
+def test_a_role_needs_what_the_docs_say_and_is_told_what_it_lacks(role: str, empty_postgresql_url: str) -> None:
+    """To create tables in its schema; and pg_trgm, which an administrator adds, or a role that may create there."""
+    url = make_url(empty_postgresql_url).set(username=role).render_as_string()
+    assert refusal(url) == ": permission denied for schema public; docs/security.md says which rights the role needs"
+    administer(empty_postgresql_url, f"GRANT CREATE ON SCHEMA public TO {role}")
+    lacks = ': permission denied to create extension "pg_trgm"; docs/security.md says which rights the role needs'
+    assert refusal(url) == f" by 20261124_0700_lists_of_items{lacks}"
+    administer(empty_postgresql_url, "CREATE EXTENSION pg_trgm")
+    migrate(url)
+    assert schema(url).keys() >= TABLES
 
 
 def test_there_is_no_script_without_a_connection(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """The settings: where they come from, and which are refused."""
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from app.main import create_app
 from app.settings import (
     DEFAULT_DATABASE_URL,
     ENV_FILE,
@@ -12,10 +15,11 @@ from app.settings import (
     SettingsError,
     database_url,
     mailbox,
+    make_private,
     smtp_server,
     write_first_secret,
 )
-from tests.factories import SECRET
+from tests.factories import SECRET, connect_to, log_in, register
 from tests.programs import ROOT
 
 RANDOM = "Zq3vX9-4tKpL0mWbN7yRcE2uHsJ8gDfA"
@@ -80,6 +84,13 @@ def test_lists_are_separated_by_commas() -> None:
         "postgres://u:p#/?[@h:5432/n?sslmode=require",
         "postgresql+asyncpg://u:p@h/n",
         "postgresql://postgres@/postgres?host=/tmp/x",
+        "postgresql://u:p@%2Fvar%2Frun%2Fpostgresql/n",
+        "postgresql://u:p,/@a:5432,b/n?target_session_attrs=read-write",
+        "postgresql://h/n?connect_timeout=5&application_name=x&options=-csearch_path%3Dx&channel_binding=prefer",
+        "postgresql://h/n?sslmode=verify-full&sslrootcert=system",
+        "postgresql://h/n?sslmode=verify-ca&sslrootcert=/dev/null&sslcert=/dev/null&sslkey=/dev/null",
+        "postgresql://h/n?gssencmode=disable&client_encoding=utf8&keepalives=1&sslsni=1",
+        "sqlite:///file?timeout=5",
         "sqlite:///file",
         "sqlite:////tmp/file",
         "sqlite+aiosqlite:///file",
@@ -109,8 +120,22 @@ def test_the_pool_is_divided_among_the_workers(pool: str, workers: str, each: in
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
     """It does so where a port follows it; a public URL is taken as it is."""
-    assert load(HOST="::1").url == "http://[::1]:8000"
+    assert load(HOST="::1").url == load(HOST="[::1]").url == "http://[::1]:8000"
+    assert load(HOST="[::1]").host == "::1"
     assert load(PUBLIC_URL="http://[::1]:8000").url == "http://[::1]:8000"
+
+
+def test_a_value_in_the_file_may_name_others() -> None:
+    """Of the file or of the environment; in single quotes it is taken as it is."""
+    ENV_FILE.write_text("DATA=/data\nMAIL_DIR=${DATA}/${BOX:-out}/${WHO}\nMAIL_FROM='${x} <a@b.org>'\n")
+    settings = load(WHO="me")
+    assert (settings.mail_dir, settings.mail_from) == ("/data/out/me", "${x} <a@b.org>")
+
+
+def test_the_file_may_begin_with_a_byte_order_mark() -> None:
+    """Some editors write one."""
+    ENV_FILE.write_bytes("PORT=9001\nMAIL_DIR=Käfig\n".encode("utf-8-sig"))
+    assert (load().port, load().mail_dir) == (9001, "Käfig")
 
 
 def test_the_example_file_holds_the_defaults() -> None:
@@ -153,6 +178,14 @@ def test_migrations_need_no_secret() -> None:
         ({"CORS_ORIGINS": "app.example.org"}, "CORS_ORIGINS: app.example.org is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/path"}, "is not an origin"),
         ({"CORS_ORIGINS": "https://a.org/"}, "is not an origin"),
+        *(
+            ({"CORS_ORIGINS": origin}, f"CORS_ORIGINS: {origin} is not an origin")
+            for origin in ("https://*", "https://*.a.org", "https://a.org:x", "https://u@a.org", "null", "https://")
+        ),
+        *(
+            ({"MAIL_FROM": text}, "MAIL_FROM must be an address")
+            for text in ("nobody", "a@b c", "a@b.org, c@d.org", "A <a@b.org> B", "a@-é.org", "@b.org")
+        ),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://["}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         *(
@@ -179,6 +212,28 @@ def test_migrations_need_no_secret() -> None:
         ({"DATABASE_URL": "postgresql://u@h:port/n"}, "DATABASE_URL must be"),
         ({"DATABASE_URL": "postgresql+psycopg2://h/n"}, "DATABASE_URL must be"),
         ({"DATABASE_URL": "file.sqlite3"}, "DATABASE_URL must be"),
+        ({"DATABASE_URL": "postgresql://h:65536/n"}, "DATABASE_URL must be"),
+        ({"DATABASE_URL": "sqlite:///file?foo=1"}, "DATABASE_URL: the driver of the database has no parameter foo"),
+        *(
+            ({"DATABASE_URL": f"postgresql://h/n?{parameter}"}, f"DATABASE_URL: {message}")
+            for parameter, message in (
+                ("schema=public", "the driver of the database has no parameter schema"),
+                ("keepalives_idle=5", "the driver of the database has no parameter keepalives_idle"),
+                ("hostaddr=127.0.0.1", "the driver of the database has no parameter hostaddr"),
+                ("channel_binding=require", "the driver of the database can't do channel_binding=require"),
+                ("gssencmode=require", "the driver of the database can't do gssencmode=require"),
+                ("client_encoding=latin1", "the driver of the database can't do client_encoding=latin1"),
+                ("sslmode=banana", "sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full"),
+                ("connect_timeout=soon", "connect_timeout must be a number"),
+                ("port=99999", "port must be a number"),
+                ("sslmode=require&sslmode=disable", "sslmode is there twice"),
+                ("sslrootcert=/nowhere", "the file of sslrootcert can't be read: No such file or directory"),
+            )
+        ),
+        (
+            {"DATABASE_URL": "postgresql://h/n", "DATABASE_REPLICA_URLS": "postgresql://h/n?foo=1"},
+            "DATABASE_REPLICA_URLS: the driver of the database has no parameter foo",
+        ),
         ({"DATABASE_URL": "postgresql://h/n", "DATABASE_REPLICA_URLS": "sqlite:///file"}, "DATABASE_REPLICA_URLS must"),
         ({"DATABASE_REPLICA_URLS": "postgresql://h/n"}, "DATABASE_REPLICA_URLS must"),
         ({"READ_FROM_PRIMARY_SECONDS": "3"}, "READ_FROM_PRIMARY_SECONDS: "),
@@ -191,6 +246,33 @@ def test_a_bad_setting_is_named_in_one_line(variables: dict[str, str], message: 
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert SECRET not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("PORT=9001\n".encode("utf-16"), ".env must be text in UTF-8, and is something else in line 1"),
+        ("PORT=9001\n".encode("utf-16-le"), ".env must be text in UTF-8, and is something else in line 1"),
+        ("PORT=9001\n# Käfig\n".encode("latin-1"), ".env must be text in UTF-8, and is something else in line 2"),
+        (b"PORT=9001\nPORT 9002\n", ".env, line 2: a line is NAME=value"),
+        (b"MAIL_FROM=a${x}b@example.org\n", ".env: MAIL_FROM names ${x}, which is not set; in single quotes it"),
+    ],
+    ids=["utf-16", "utf-16 without a mark", "latin-1", "no equals sign", "unknown name"],
+)
+def test_a_file_that_cannot_be_understood_is_refused(content: bytes, message: str) -> None:
+    ENV_FILE.write_bytes(content)
+    for read in (load, database_url, write_first_secret):
+        with pytest.raises(SettingsError) as refusal:
+            read()
+        assert str(refusal.value).startswith(message)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused() -> None:
+    """A folder in its place, say, which containers make of a file that isn't there."""
+    ENV_FILE.mkdir()
+    with pytest.raises(SettingsError, match=r"\.env can't be read: Is a directory"):
+        load()
 
 
 @pytest.mark.parametrize(
@@ -210,12 +292,67 @@ def test_production_refuses_a_secret_that_looks_like_an_example(secret: str) -> 
         load(SECRET_KEY=secret, ENVIRONMENT="production")
 
 
+@pytest.mark.parametrize(
+    ("origin", "sent"),
+    [
+        ("https://App.Example.org", "https://app.example.org"),
+        ("HTTPS://a.org", "https://a.org"),
+        ("https://a.org:443", "https://a.org"),
+        ("http://a.org:80", "http://a.org"),
+        ("http://a.org:443", "http://a.org:443"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("https://Müller.de", "https://xn--mller-kva.de"),
+        ("https://straße.de", "https://xn--strae-oqa.de"),
+    ],
+)
+def test_an_origin_is_what_a_browser_sends(origin: str, sent: str) -> None:
+    assert load(CORS_ORIGINS=origin).cors_origins == (sent,)
+
+
+@pytest.mark.parametrize(
+    ("sender", "name", "address"),
+    [
+        ("no-reply@localhost", "", "no-reply@localhost"),
+        ("Müller <no-reply@müller.de>", "Müller", "no-reply@xn--mller-kva.de"),
+        ("no-reply@straße.de", "", "no-reply@xn--strae-oqa.de"),
+        ('"Backend, API" <a@b.org>', "Backend, API", "a@b.org"),
+    ],
+)
+def test_a_sender_has_its_domain_in_ascii(sender: str, name: str, address: str) -> None:
+    """Servers without SMTPUTF8 take no other."""
+    found = mailbox(load(MAIL_FROM=sender).mail_from)
+    assert (found.display_name, found.addr_spec) == (name, address)
+
+
 def test_production_refuses_every_origin_at_once() -> None:
     """It takes origins that are named."""
     with pytest.raises(SettingsError, match="must name its origins"):
         load(SECRET_KEY=RANDOM, ENVIRONMENT="production", CORS_ORIGINS="https://a.org,*")
     assert load(CORS_ORIGINS="*").cors_origins == ("*",)
     assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", CORS_ORIGINS="https://a.org").production
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]"])  # noqa: S104 - on purpose
+def test_production_on_every_interface_must_know_its_own_address(host: str) -> None:
+    """Elsewhere it is the machine that somebody tries it on."""
+    assert load(HOST=host).port == 8000
+    with pytest.raises(SettingsError, match="PUBLIC_URL is not set, and links in mails can't lead to http://"):
+        load(SECRET_KEY=RANDOM, ENVIRONMENT="production", HOST=host)
+    assert load(SECRET_KEY=RANDOM, ENVIRONMENT="production", HOST=host, PUBLIC_URL="https://a.org").production
+
+
+def test_what_is_hardly_meant_so_in_production_is_one_line_each() -> None:
+    production = {"SECRET_KEY": RANDOM, "ENVIRONMENT": "production"}
+    complete = production | {"PUBLIC_URL": "https://a.org", "SMTP_URL": "smtp://localhost", "MAIL_FROM": "a@b.org"}
+
+    def doubted(**variables: str) -> list[str]:
+        return [line.partition(" is not set: ")[0] for line in load(**variables).doubts]
+
+    assert doubted() == []
+    assert doubted(**complete) == []
+    assert doubted(**production) == ["PUBLIC_URL", "SMTP_URL"]
+    assert doubted(**complete | {"MAIL_FROM": ""}) == ["MAIL_FROM"]
 
 
 def test_passwords_are_longer_in_production() -> None:
@@ -244,6 +381,54 @@ def test_no_two_first_runs_write_the_same_secret() -> None:
     ENV_FILE.unlink()
     write_first_secret()
     assert ENV_FILE.read_text() != first
+
+
+def test_a_secret_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """A symbolic link that leads nowhere stands for a folder that can't be written: root may write in any."""
+    ENV_FILE.symlink_to(tmp_path / "nowhere" / "file")
+    with pytest.raises(SettingsError, match=r"SECRET_KEY is not set, and \.env can't be written: No such file"):
+        write_first_secret()
+
+
+def test_a_file_with_a_secret_is_its_owners_alone() -> None:
+    """Also when it was there before, copied from the example; whoever may execute it still may."""
+    ENV_FILE.write_text("SECRET_KEY=\n")
+    ENV_FILE.chmod(0o644)
+    assert write_first_secret()
+    assert stat.S_IMODE(ENV_FILE.stat().st_mode) == 0o600
+    ENV_FILE.chmod(0o754)
+    make_private(ENV_FILE)
+    assert stat.S_IMODE(ENV_FILE.stat().st_mode) == 0o700
+    make_private(Path("nowhere"))
+
+
+def numbers() -> Iterator[tuple[str, msgspec.inspect.IntType]]:
+    """Every setting that is a number."""
+    settings = msgspec.inspect.type_info(Settings)
+    assert isinstance(settings, msgspec.inspect.StructType)
+    for field in settings.fields:
+        kinds = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+        yield from ((field.encode_name, kind) for kind in kinds if isinstance(kind, msgspec.inspect.IntType))
+
+
+@pytest.mark.parametrize(("name", "kind"), list(numbers()))
+def test_every_number_has_bounds(name: str, kind: msgspec.inspect.IntType) -> None:
+    assert kind.ge is not None
+    assert kind.le is not None
+    for number in (kind.ge - 1, kind.le + 1, 10**30):
+        with pytest.raises(SettingsError, match=f"^{name}: "):
+            load(**{name: str(number)})
+
+
+async def test_the_largest_numbers_work(settings: Settings) -> None:
+    """Who signs in and refreshes gets tokens."""
+    largest = {name.lower(): kind.le for name, kind in numbers()}
+    async with connect_to(create_app(msgspec.structs.replace(settings, **largest))) as client:
+        assert (await register(client, "alice", password="x" * 256)).status_code == 201
+        login = await log_in(client, "alice", password="x" * 256)
+        assert login.status_code == 200
+        form = {"grant_type": "refresh_token", "refresh_token": login.json()["refresh_token"]}
+        assert (await client.post("/token", data=form)).status_code == 200
 
 
 @pytest.mark.parametrize("content", ["PORT=9001", "PORT=9001\n", "SECRET_KEY=\nPORT=9001\n", "PORT=9001\nSECRET_KEY="])

@@ -1,13 +1,20 @@
 """Engines for PostgreSQL and SQLite, with a time-out on everything that could wait for ever."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import asyncpg
-from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
+from sqlalchemy.exc import DataError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from app.database.failures import UNSTORABLE
+from app.settings import ALREADY_SO, SYSTEM_CERTIFICATES, TLS_PARAMETERS, make_private, read_database_url
 
 # A request takes a connection for its guard and one for its work. It may wait one second for either, and three for the
 # database to answer. So every request is answered within five seconds, and no queue grows behind a database that hangs.
@@ -21,6 +28,9 @@ POSTGRESQL_SETTINGS = {
     "idle_in_transaction_session_timeout": "15000",
 }
 APPLICATION_NAME = {"application_name": "backend-api"}
+# asyncpg's `connect` has no argument of these names.
+LIBPQ_ONLY = TLS_PARAMETERS | {"dbname", "application_name", "fallback_application_name", "connect_timeout", "options"}
+
 # A pooler gives each transaction another connection to the server, on which the statements that the last one prepared
 # are missing. Without names and caches, the driver sends each statement whole.
 UNPREPARED: dict[str, Any] = {
@@ -70,7 +80,7 @@ def create_engine(url: str, *, pool_size: int, pooler: bool) -> AsyncEngine:
         connect_args=driver_options(pooler=pooler),
     )
     event.listen(engine.sync_engine, "checkout", refuse_closed)
-    return engine
+    return accept_libpq(engine)
 
 
 def transactional(engine: AsyncEngine, *, pooler: bool = False) -> AsyncEngine:
@@ -110,6 +120,21 @@ def sqlite_engine(url: URL, *, busy_timeout_ms: int) -> AsyncEngine:
     # sqlite3 begins no transactions by itself in this mode; `begin_immediate` does.
     engine = create_async_engine(url, hide_parameters=True, isolation_level="AUTOCOMMIT", pool_timeout=3)
 
+    @event.listens_for(engine.sync_engine, "do_connect", once=True)
+    def keep_private(*_: object) -> None:
+        file = Path(url.database or "")
+        with suppress(OSError):  # SQLite says itself what it can't open.
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        # SQLite gives the files beside it the same rights, but not when they are there already.
+        for path in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
+            make_private(path)
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def name_cause(context: ExceptionContext) -> DataError | None:
+        """Say of an error of Python's that the driver raised it: elsewhere it would be a bug."""
+        error = context.original_exception
+        return DataError(context.statement, None, error) if isinstance(error, UNSTORABLE) else None
+
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
@@ -124,11 +149,36 @@ def sqlite_engine(url: URL, *, busy_timeout_ms: int) -> AsyncEngine:
 
 def driver_url(url: str) -> URL:
     """Return the URL with the asyncio driver, which `postgresql://`, `postgres://` and `sqlite:///` don't name."""
-    result = make_url(url.replace("postgres://", "postgresql://", 1))
+    result = read_database_url(url.replace("postgres://", "postgresql://", 1))
     if result.get_backend_name() == "sqlite":
         return result.set(drivername="sqlite+aiosqlite")
-    result = result.set(drivername="postgresql+asyncpg")
-    if "sslmode" in result.query:  # libpq's name; asyncpg calls it ssl
-        mode = result.query["sslmode"]
-        result = result.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    return result
+    return result.set(drivername="postgresql+asyncpg")
+
+
+def accept_libpq(engine: AsyncEngine) -> AsyncEngine:
+    """Return an engine whose URL may have libpq's parameters."""
+    event.listen(engine.sync_engine, "do_connect", translate)
+    return engine
+
+
+def translate(_dialect: Dialect, _entry: ConnectionPoolEntry, _arguments: object, options: dict[str, Any]) -> None:
+    """Put libpq's parameters, which the URL has, into asyncpg's words; the settings have checked them."""
+    for name in ALREADY_SO.keys() & options.keys():
+        del options[name]
+    given = {name: options.pop(name) for name in LIBPQ_ONLY & options.keys()}
+    if "dbname" in given:
+        options["database"] = given["dbname"]
+    if seconds := int(given.get("connect_timeout", 0)):
+        # Whoever waits for an answer doesn't wait longer than the service allows.
+        options["timeout"] = min(seconds, options["timeout"])
+    settings = options["server_settings"] = dict(options.get("server_settings") or {})
+    if application := given.get("application_name") or given.get("fallback_application_name"):
+        settings["application_name"] = application
+    if "options" in given:
+        settings["options"] = given["options"]
+    tls = {name: value for name, value in given.items() if name in TLS_PARAMETERS}
+    if tls.get("sslrootcert") == SYSTEM_CERTIFICATES:
+        options["ssl"] = True  # the system's certificates and the host's name, as libpq then does
+    elif tls:
+        # asyncpg reads these from a URL only.
+        options["dsn"] = f"postgresql://?{urlencode(tls)}"

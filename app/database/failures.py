@@ -11,6 +11,8 @@ from app.errors import AppError, InvalidFields, OwnerGone, PreconditionFailed, U
 
 # SQLSTATEs of texts and numbers from the client that a column can't hold.
 INVALID_VALUE = {"22000", "22001", "22003", "22021", "22P05"}
+# What Python's driver of SQLite raises for a value that it can't pass on; `engine` makes it a DataError.
+UNSTORABLE = (OverflowError, UnicodeEncodeError)
 # SQLSTATEs of a server that stops, is full, read-only, slow, deadlocked or not migrated, or refuses the name and
 # password of DATABASE_URL.
 UNAVAILABLE_CLASSES = ("08", "28", "3D", "40", "53", "57", "58", "XX")
@@ -23,14 +25,12 @@ def database_error(error: Exception) -> AppError | None:  # noqa: PLR0911 - one 
         return Unavailable()
     if isinstance(error, StaleDataError):  # Another writer has changed the row since this one read it.
         return PreconditionFailed()
-    if isinstance(error, (OverflowError, UnicodeEncodeError)):  # SQLAlchemy doesn't wrap these of SQLite's driver.
-        return InvalidFields()
     if not isinstance(error, DBAPIError):
         return None
     if is_orphan(error):
         return OwnerGone()
     state = getattr(error.orig, "sqlstate", None)
-    if state in INVALID_VALUE:
+    if state in INVALID_VALUE or isinstance(error.orig, UNSTORABLE):
         return InvalidFields()
     unavailable = state is not None and (state in UNAVAILABLE_STATES or state.startswith(UNAVAILABLE_CLASSES))
     if unavailable or (state is None and isinstance(error, (InterfaceError, OperationalError))):
@@ -69,3 +69,9 @@ def is_missing_table(error: DBAPIError) -> bool:
 def is_lock_timeout(error: DBAPIError) -> bool:
     """Return whether PostgreSQL gave up waiting for another transaction's lock; SQLite's locks are no such case."""
     return getattr(error.orig, "sqlstate", None) == "55P03"
+
+
+def error_summary(error: Exception) -> str:
+    """Return what a database or its driver says went wrong, without the statement, its values and further lines."""
+    cause = error.driver_exception if isinstance(error, DBAPIError) else error
+    return str(cause).partition("\n")[0] or type(cause).__name__

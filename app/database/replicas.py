@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TypeVar, TypeVarTuple
 
@@ -19,6 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
+from app.database.background import Background
 from app.database.driver import Rows, Statement
 from app.database.models import now
 from app.database.sessions import Database, Reading
@@ -53,7 +54,9 @@ class Standby(Database):
         """Open at most `pool_size` connections, besides those to the primary."""
         super().__init__(url, pool_size=pool_size)
         self.primary = primary
-        self.name = self.engine.url.render_as_string(hide_password=True)
+        # Without what else its parameters may hold, a password say.
+        hosts = {name: value for name, value in self.engine.url.query.items() if name in {"host", "port"}}
+        self.name = self.engine.url.set(query=hosts).render_as_string(hide_password=True)
         self.complete_until = -float("inf")
         """The moment until which the standby is known to be complete, in seconds of the monotonic clock."""
         self.exclusions = 0
@@ -184,13 +187,10 @@ class Replicas:
     @asynccontextmanager
     async def watched(self) -> AsyncGenerator[None]:
         """Measure the standbys while the block runs, and close their connections at its end."""
-        task = asyncio.create_task(self._watch()) if self.standbys else None
         try:
-            yield
+            async with Background("replica_watch", self._watch).beside() if self.standbys else nullcontext():
+                yield
         finally:
-            if task:
-                task.cancel()
-                await asyncio.wait([task])
             for standby in self.standbys:
                 await standby.close()
 

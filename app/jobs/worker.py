@@ -4,8 +4,8 @@ import asyncio
 import logging
 import random
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.database.background import Background
 from app.database.models import now
 from app.jobs.models import Payload
 from app.jobs.queue import JobQueue
@@ -79,22 +80,16 @@ class Worker:
         self.woken = asyncio.Event()
         self.stopping = False
         self.scheduled_on: date | None = None
+        self.background = Background("worker", self.run)
         queue.wake = self.wake
 
     def wake(self) -> None:
         """Have the worker poll the queue now."""
         self.woken.set()
 
-    @asynccontextmanager
-    async def in_background(self) -> AsyncGenerator[None]:
-        """Run the worker beside a block; at the block's end, stop as `run` does."""
-        task = asyncio.create_task(self.run())
-        task.add_done_callback(log_crash)
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+    def in_background(self) -> AbstractAsyncContextManager[None]:
+        """Run beside the block, again when a bug has ended it; at the block's end, stop as `run` does."""
+        return self.background.beside()
 
     async def run(self) -> None:
         """Run jobs as they become due, until this is cancelled.
@@ -203,9 +198,3 @@ def raised_at(error: Exception) -> str:
     """Return the file and line that raised an error."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}"
-
-
-def log_crash(task: asyncio.Task[None]) -> None:
-    """Log the bug that ended a worker, which would otherwise show only when the process ends."""
-    if not task.cancelled() and (error := task.exception()):
-        log.critical("worker_died", exc_info=error)

@@ -86,8 +86,10 @@ def job_commands(queue: JobQueue, worker: Worker) -> click.Group:
     @jobs.command(name="work")
     def work() -> None:
         """Run jobs as they become due, until SIGTERM or SIGINT."""
-        # On SIGINT, the event loop already ends cleanly.
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        # On SIGINT, the event loop already ends cleanly; under nohup, SIGHUP is ignored.
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
         with suppress(KeyboardInterrupt):
             run(database, worker.run())
 

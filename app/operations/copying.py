@@ -13,10 +13,11 @@ from typing import Any
 from alembic.script import ScriptDirectory
 from asyncpg import PostgresError
 from sqlalchemy import URL, Connection, NullPool, Result, Table, create_engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from app.database.engine import driver_url
+from app.database.engine import accept_libpq, driver_url
+from app.database.failures import error_summary
 from app.database.models import Base
 from app.database.tables import (
     all_rows,
@@ -43,7 +44,7 @@ async def copy_database(source: str, target: URL, report: Callable[[str, int], N
 
     Rows are read while they are sent, so that memory doesn't grow with the database.
     """
-    engine = create_async_engine(postgresql(target), poolclass=NullPool, connect_args=CONNECT)
+    engine = accept_libpq(create_async_engine(postgresql(target), poolclass=NullPool, connect_args=CONNECT))
     try:
         with snapshot(source) as old:
             async with engine.begin() as new:
@@ -129,9 +130,3 @@ async def continue_keys(table: Table, old: Connection, new: AsyncConnection) -> 
     for column in table.columns:
         if column.identity is not None:
             await set_next_key(column, new, last_key(column, old) + 1)
-
-
-def error_summary(error: Exception) -> str:
-    """Return the first line of a database's error, without the statement and its values."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return str(cause or type(error).__name__).partition("\n")[0]

@@ -16,7 +16,9 @@ def feature(parts: Parts, worker: Worker, chores: Sequence[Chore], metrics: Metr
     return Feature(
         routes=[HealthController, *([read_metrics] if metrics else [])],
         tags=[Tag("Health", "For load balancers and supervisors.")],
-        dependencies=provide(readiness=Readiness(parts.database, parts.settings.drain_file), metrics=metrics),
+        dependencies=provide(
+            readiness=Readiness(parts.database, worker.background, parts.settings.drain_file), metrics=metrics
+        ),
         commands=[
             route_table,
             copy_command(parts.database),

@@ -9,6 +9,7 @@ from litestar import Controller, get
 from msgspec import Struct
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from app.database.background import Background
 from app.database.failures import is_missing_table
 from app.database.sessions import Database
 from app.database.status import connection_limit, revision
@@ -29,9 +30,10 @@ class Health(Struct):
 class Readiness:
     """The check that this instance is ready to serve requests."""
 
-    def __init__(self, database: Database, drain_file: str) -> None:
-        """Check a database, and the file that exists once the instance is about to stop (DRAIN_FILE, may be empty)."""
+    def __init__(self, database: Database, jobs: Background, drain_file: str) -> None:
+        """Check a database, the jobs, and the file that exists once the instance is about to stop (may be empty)."""
         self.database = database
+        self.jobs = jobs
         self.drain_file = drain_file
 
     async def check(self) -> None:
@@ -40,6 +42,8 @@ class Readiness:
             raise Unavailable("The service is about to stop")
         if await find_failure(self.database) is not None:
             raise Unavailable("The database does not answer")
+        if self.jobs.is_down:
+            raise Unavailable("The background jobs do not run")
 
     def is_draining(self) -> bool:
         """Return whether this instance is about to stop."""
@@ -60,7 +64,7 @@ class HealthController(Controller):
 
     @get("/ready", summary="Can the service serve")
     async def ready(self, readiness: Provided[Readiness]) -> Health:
-        """The database answers within two seconds, and has its tables; and the service isn't about to stop."""
+        """The database answers within two seconds and has its tables, jobs run, and the service isn't about to stop."""
         await readiness.check()
         return Health()
 

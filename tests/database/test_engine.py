@@ -1,20 +1,26 @@
 """Engines: SQLite's pragmas, time-outs, connections that the server has closed, and the URLs of both databases."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from stat import S_IMODE
+from urllib.parse import quote
 
 import asyncpg
 import pytest
 from httpx import AsyncClient
 from litestar import Litestar
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from app.__main__ import migrate
 from app.database.engine import POSTGRESQL_SETTINGS, driver_url
 from app.database.sessions import Database
 from app.http.feature import Parts
-from tests.factories import add_user, log_in, on_postgresql, on_sqlite, register
+from app.settings import check_database_url
+from tests.factories import add_user, log_in, on_postgresql, on_sqlite, open_database, register
 from tests.problems import assert_problem
 
 AWAY = "The service is temporarily unavailable; try again"
@@ -119,6 +125,29 @@ async def test_when_all_connections_are_taken_the_answer_is_503(
     assert (await log_in(client, "alice")).status_code == 200
 
 
+# Files of SQLite ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_files_of_a_database_are_their_owners_alone(sqlite_url: str) -> None:
+    """They become so when they, and those that a process has opened beside the first, were there before."""
+    file = make_url(sqlite_url).database or ""
+    files = [Path(f"{file}{end}") for end in ("", "-wal", "-shm")]
+    databases = [Database(sqlite_url), Database(sqlite_url)]
+    for database in databases:
+        async with database.transaction() as transaction:
+            await transaction.execute(text("DELETE FROM users"))
+        assert [S_IMODE(os.stat(path).st_mode) for path in files] == [0o600] * 3  # noqa: PTH116
+        for path in files:
+            os.chmod(path, 0o644)  # noqa: PTH101
+    for database in databases:
+        await database.close()
+
+
+def test_the_file_of_a_new_database_is_its_owners_alone(empty_sqlite_url: str) -> None:
+    migrate(empty_sqlite_url)
+    assert S_IMODE(Path(make_url(empty_sqlite_url).database or "").stat().st_mode) == 0o600
+
+
 # URLs -----------------------------------------------------------------------------------------------------------------
 
 
@@ -131,10 +160,35 @@ async def test_when_all_connections_are_taken_the_answer_is_503(
         ("postgres://u:p@h/n", "postgresql+asyncpg://u:p@h/n"),
         ("postgresql://u:p@h:5/n", "postgresql+asyncpg://u:p@h:5/n"),
         ("postgresql+asyncpg://h/n", "postgresql+asyncpg://h/n"),
-        ("postgresql://h/n?sslmode=require", "postgresql+asyncpg://h/n?ssl=require"),
+        ("postgresql://u@%2Ftmp%2Fx/n", "postgresql+asyncpg://u@/n?host=%2Ftmp%2Fx"),
+        ("postgresql://u:p@a,b:5/n", "postgresql+asyncpg://u:p@/n?host=a%3A5432&host=b%3A5"),
+        ("postgresql://a:5,b:6/n?sslmode=require", "postgresql+asyncpg:///n?host=a%3A5&host=b%3A6&sslmode=require"),
         ("postgresql://u:postgres:%2F%2F@h/n", "postgresql+asyncpg://u:postgres%3A%2F%2F@h/n"),
     ],
 )
 def test_a_plain_url_gets_its_asyncio_driver(url: str, driver: str) -> None:
-    """The parameter that libpq calls `sslmode` gets asyncpg's name for it."""
+    """Several hosts and folders of sockets are where SQLAlchemy has them."""
     assert driver_url(url).render_as_string(hide_password=False) == driver
+
+
+FACTS = text(
+    "SELECT current_setting('application_name'), current_setting('work_mem'), current_setting('statement_timeout'),"
+    " current_database(), current_user::text"
+)
+
+
+@pytest.mark.direct("PgBouncer refuses options")
+async def test_libpq_parameters_do_what_they_do_there(postgresql_url: str) -> None:
+    """Among them are those that asyncpg has under other names, and those that say what it does anyway."""
+    address = make_url(postgresql_url)
+    folder = quote(str(address.query["host"]), safe="")
+    url = (
+        f"postgresql://nobody@{folder}/?dbname={address.database}&user=postgres&application_name=mine"
+        "&connect_timeout=1&options=-cwork_mem%3D5MB%20-cstatement_timeout%3D1&channel_binding=prefer&sslmode=prefer"
+        "&gssencmode=disable&target_session_attrs=read-write&client_encoding=UTF8"
+    )
+    check_database_url(url)
+    async with open_database(url) as database, database.reading() as session:
+        facts = (await session.execute(FACTS)).one()
+    # The service's own time-outs hold all the same.
+    assert tuple(facts) == ("mine", "5MB", "2800ms", address.database, "postgres")

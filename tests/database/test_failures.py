@@ -169,3 +169,8 @@ def test_a_connection_that_does_not_come_about_or_is_lost_is_an_outage(error: Ex
 
 def test_an_error_that_is_not_the_databases_is_a_bug() -> None:
     assert database_error(ZeroDivisionError()) is None
+
+
+def test_what_the_driver_of_sqlite_cannot_pass_on_is_a_bug_elsewhere() -> None:
+    assert database_error(OverflowError()) is None
+    assert database_error(UnicodeEncodeError("ascii", "ü", 0, 1, "bug")) is None

@@ -232,7 +232,12 @@ async def test_no_foreign_page_may_call_unless_an_origin_is_named(client: AsyncC
 @pytest.fixture
 def open_settings(database_url: str) -> Settings:
     """Settings that name an origin."""
-    return Settings(secret_key=SECRET, database_url=database_url, cors_origins=(ORIGIN,), jobs_in_process=False)
+    return Settings(
+        secret_key=SECRET,
+        database_url=database_url,
+        cors_origins=("https://App.Example.org:443",),
+        jobs_in_process=False,
+    )
 
 
 async def test_a_page_of_a_named_origin_may_call(open_settings: Settings) -> None:

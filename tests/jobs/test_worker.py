@@ -16,6 +16,7 @@ from app.__main__ import migrate
 from app.database.sessions import Database, Transaction
 from app.jobs.models import Payload
 from app.jobs.queue import JobQueue
+from app.jobs.repository import ClaimedJob
 from app.jobs.worker import Worker, backoff
 from tests.factories import open_database
 from tests.jobs.workers import (
@@ -199,6 +200,35 @@ async def test_the_death_of_a_worker_is_logged(database: Database) -> None:
     with logged("worker_died") as (_, died):
         async with Worker(BrokenQueue(database), {}, daily=["mail"]).in_background():
             await asyncio.wait_for(died.wait(), SOON_SECONDS)
+
+
+async def test_a_worker_that_dies_is_begun_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug ends it three times; the job is done at the fourth, and meanwhile the worker is known to be down."""
+    monkeypatch.setattr("app.database.background.FIRST_DELAY_SECONDS", 0.01)
+    recorder = Recorder()
+    worker = worker_of(database, recorder)
+    bugs = [ZeroDivisionError(), ZeroDivisionError(), ZeroDivisionError()]
+    claim_next = worker.jobs.claim
+
+    async def claim_badly(kinds: Sequence[str], lease: timedelta) -> ClaimedJob | None:
+        if bugs:
+            raise bugs.pop()
+        return await claim_next(kinds, lease)
+
+    monkeypatch.setattr(worker.jobs, "claim", claim_badly)
+    await add(database)
+    with capture_logs() as logs:
+        async with worker.in_background():
+            await recorder.wait()
+            down = [worker.background.is_down]
+            monkeypatch.setattr("app.database.background.STEADY_SECONDS", 0)
+            down.append(worker.background.is_down)
+    assert down == [True, False]
+    assert [(line["event"], line["deaths"]) for line in logs if "deaths" in line] == [
+        ("worker_died", 1),
+        ("worker_died", 2),
+        ("worker_died", 3),
+    ]
 
 
 # Databases that fail --------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """A service without its database: it is alive and not ready, and the operator is told why."""
 
+import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from app.main import create_app
@@ -26,3 +28,23 @@ async def test_a_service_without_its_database_logs_one_line_and_waits(
         assert sum(line in printed for printed in capsys.readouterr().out.splitlines()) == 1
         assert (await client.get("/health/live")).status_code == 200
         assert_problem(await client.get("/health/ready"), 503, "The database does not answer")
+
+
+async def test_a_service_whose_jobs_die_again_and_again_is_not_ready(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers all the same; a worker elsewhere (JOBS_IN_PROCESS) is that one's matter."""
+    monkeypatch.setattr("app.database.background.FIRST_DELAY_SECONDS", 0.01)
+
+    async def die(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("app.jobs.repository.JobRepository.claim", die)
+    async with connect_to(create_app(settings)) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+    async with connect_to(create_app(msgspec.structs.replace(settings, jobs_in_process=True))) as client:
+        async with asyncio.timeout(20):
+            while (answer := await client.get("/health/ready")).status_code == 200:  # noqa: ASYNC110 - as a balancer
+                await asyncio.sleep(0.05)
+        assert_problem(answer, 503, "The background jobs do not run")
+        assert (await client.get("/health/live")).status_code == 200
