@@ -113,7 +113,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
-    """How long a connection may be idle, and the headers of a request take: the server has one time-out for both."""
+    """The time that a connection may be idle, and that the headers of a request may take: the server has one for both."""
     drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
     drain_file: str = ""
     """The path of a file that exists once this instance is about to stop; `python -m app` sets it for its workers."""
@@ -166,7 +166,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     @property
     def doubts(self) -> Sequence[str]:
-        """What works, but is hardly meant so in production; one line each."""
+        """The lines about settings that work in production, but are hardly meant so."""
         lines = {
             f"PUBLIC_URL is not set: tokens and links in mails name {self.url}": not self.public_url,
             f"SMTP_URL is not set: mails aren't sent, but kept as files in {self.mail_dir}": not self.smtp_url,
@@ -524,7 +524,7 @@ def ascii_host(host: str) -> str:
 
 
 def is_unspecified(host: str) -> bool:
-    """Whether a host stands for every interface of this machine."""
+    """Return whether a host stands for every interface of this machine."""
     try:
         return ip_address(host).is_unspecified
     except ValueError:
