@@ -66,7 +66,7 @@ def service(folder: Path, port: int, *arguments: str, **variables: str) -> Itera
 def service_printing_to(
     stdout: int | None, folder: Path, port: int, *arguments: str, **variables: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run it with a standard output of its own, unless that is None; `out` has the rest."""
+    """Run the service with another standard output, unless that is None; the rest goes to `out`."""
     with (folder / "out").open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "app", *arguments],

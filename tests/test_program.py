@@ -50,8 +50,8 @@ def test_a_first_run_needs_nothing_and_serves(tmp_path: Path, free_tcp_port: int
     assert PASSWORD not in out
     assert headers["Authorization"].removeprefix("Bearer ") not in out
     env = tmp_path / ".env"
-    people = tmp_path.glob("*.sqlite3*")
-    assert {stat.S_IMODE(file.stat().st_mode) for file in [env, *people]} == {0o600}
+    databases = tmp_path.glob("*.sqlite3*")
+    assert {stat.S_IMODE(file.stat().st_mode) for file in [env, *databases]} == {0o600}
     assert env.read_text().rpartition("SECRET_KEY=")[2].strip() not in out
     assert list(tmp_path.glob("*.sqlite3"))
 
@@ -84,7 +84,7 @@ def test_several_workers_serve_one_port_and_no_second_instance_joins_them(tmp_pa
 
 
 def seconds_until_closed(port: int) -> float:
-    """How long a connection is kept after its first answer when no other request comes."""
+    """Return how long a connection is kept after its first answer when no other request comes."""
     with socket.create_connection(("127.0.0.1", port), LONGEST_SECONDS) as connection:
         connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
@@ -94,14 +94,14 @@ def seconds_until_closed(port: int) -> float:
 
 
 def closed_pipe() -> int:
-    """A pipe to write to, whose reader is gone."""
+    """Return a pipe to write to, whose reader is gone."""
     reader, writer = os.pipe()
     os.close(reader)
     return writer
 
 
 def full_disk() -> int:
-    """A file on a disk that is always full."""
+    """Return a file on a disk that is always full."""
     return os.open("/dev/full", os.O_WRONLY)
 
 

@@ -129,18 +129,16 @@ async def test_when_all_connections_are_taken_the_answer_is_503(
 
 
 async def test_the_files_of_a_database_are_their_owners_alone(sqlite_url: str) -> None:
-    """They become so when they, and those that a process has opened beside the first, were there before."""
+    """Files that were there before become so when a process opens them."""
     file = make_url(sqlite_url).database or ""
     files = [Path(f"{file}{end}") for end in ("", "-wal", "-shm")]
-    databases = [Database(sqlite_url), Database(sqlite_url)]
-    for database in databases:
-        async with database.transaction() as transaction:
-            await transaction.execute(text("DELETE FROM users"))
-        assert [S_IMODE(os.stat(path).st_mode) for path in files] == [0o600] * 3  # noqa: PTH116
-        for path in files:
-            os.chmod(path, 0o644)  # noqa: PTH101
-    for database in databases:
-        await database.close()
+    async with open_database(sqlite_url) as one, open_database(sqlite_url) as other:
+        for database in (one, other):
+            async with database.transaction() as transaction:
+                await transaction.execute(text("DELETE FROM users"))
+            assert [S_IMODE(os.stat(path).st_mode) for path in files] == [0o600] * 3  # noqa: PTH116
+            for path in files:
+                os.chmod(path, 0o644)  # noqa: PTH101
 
 
 def test_the_file_of_a_new_database_is_its_owners_alone(empty_sqlite_url: str) -> None:
@@ -167,7 +165,7 @@ def test_the_file_of_a_new_database_is_its_owners_alone(empty_sqlite_url: str) -
     ],
 )
 def test_a_plain_url_gets_its_asyncio_driver(url: str, driver: str) -> None:
-    """Several hosts and folders of sockets are where SQLAlchemy has them."""
+    """Several hosts, and folders of sockets, go into the query, where SQLAlchemy looks for them."""
     assert driver_url(url).render_as_string(hide_password=False) == driver
 
 
@@ -179,7 +177,7 @@ FACTS = text(
 
 @pytest.mark.direct("PgBouncer refuses options")
 async def test_libpq_parameters_do_what_they_do_there(postgresql_url: str) -> None:
-    """Among them are those that asyncpg has under other names, and those that say what it does anyway."""
+    """Some of them have other names in asyncpg, and some ask for what it does anyway."""
     address = make_url(postgresql_url)
     folder = quote(str(address.query["host"]), safe="")
     url = (

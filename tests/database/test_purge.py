@@ -12,7 +12,7 @@ from app.database import engine, purge
 from app.database.models import now
 from app.database.sessions import Database
 from app.users.models import User
-from tests.factories import Statements, on_postgresql
+from tests.factories import Statements, on_postgresql, open_database
 
 ROWS = 250
 
@@ -70,17 +70,16 @@ async def test_batches_get_smaller_when_they_fail(sessions: SessionRepository, m
 
 
 @on_postgresql
-async def test_what_even_a_small_batch_cannot_do_is_an_error(
+async def test_a_purge_whose_smallest_batch_fails_is_an_error(
     sessions: SessionRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job that purges is then tried again, and its failure is logged."""
     async with sessions.database.transaction() as other:
         await other.execute(select(LoginSession).with_for_update())
         monkeypatch.setitem(engine.POSTGRESQL_SETTINGS, "lock_timeout", "50")
-        small = Database(sessions.database.engine.url.render_as_string(hide_password=False))
-        with pytest.raises(DBAPIError):
-            await SessionRepository(small).purge()
-        await small.close()
+        async with open_database(sessions.database.engine.url.render_as_string(hide_password=False)) as hurried:
+            with pytest.raises(DBAPIError):
+                await SessionRepository(hurried).purge()
 
 
 async def test_a_purge_ends_in_time_and_keeps_what_it_has_done(

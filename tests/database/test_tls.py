@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database.sessions import Database
 from app.database.status import REVISION
+from tests.factories import open_database
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl, which makes the certificates, is not installed")
@@ -60,10 +60,8 @@ async def test_a_server_must_be_who_the_url_says(
         writer.close()
 
     url = f"postgresql://u@{host}:{free_tcp_port}/n?{parameters.format(**certificates)}"
-    database = Database(url)
-    async with await asyncio.start_server(shake_hands, "127.0.0.1", free_tcp_port):
+    async with await asyncio.start_server(shake_hands, "127.0.0.1", free_tcp_port), open_database(url) as database:
         with pytest.raises((SQLAlchemyError, OSError)) as failure:
             await database.fetch(REVISION, {})
-    await database.close()
     assert any(believed) == is_believed
     assert ("certificate verify failed" in str(failure.value)) != is_believed

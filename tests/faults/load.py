@@ -30,7 +30,7 @@ class Load:
 
     @property
     def statuses(self) -> Counter[int]:
-        """How often each status came, REFUSED and HUNG_UP among them."""
+        """The number of answers with each status, REFUSED and HUNG_UP among them."""
         return Counter(status for status, _, _ in self.outcomes)
 
     def ids(self, *statuses: int) -> set[str]:

@@ -34,7 +34,7 @@ def start(folder: Path, port: int, **variables: str) -> subprocess.Popen[str]:
 
 @pytest.mark.usefixtures("anyio_backend")
 def test_it_serves_where_nothing_can_be_written(postgresql_url: str, tmp_path: Path) -> None:
-    """With PostgreSQL it needs no file at all."""
+    """A service on PostgreSQL needs no file at all."""
     port = free_port()
     process = start(tmp_path, port, DATABASE_URL=postgresql_url)
     try:

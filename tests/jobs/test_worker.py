@@ -202,8 +202,8 @@ async def test_the_death_of_a_worker_is_logged(database: Database) -> None:
             await asyncio.wait_for(died.wait(), SOON_SECONDS)
 
 
-async def test_a_worker_that_dies_is_begun_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug ends it three times; the job is done at the fourth, and meanwhile the worker is known to be down."""
+async def test_a_worker_that_dies_is_started_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug ends it three times, and the job is done at the fourth start; meanwhile the worker counts as down."""
     monkeypatch.setattr("app.database.background.FIRST_DELAY_SECONDS", 0.01)
     recorder = Recorder()
     worker = worker_of(database, recorder)

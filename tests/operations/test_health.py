@@ -1,4 +1,4 @@
-"""A service without its database: it is alive and not ready, and the operator is told why."""
+"""A service that is alive and not ready: its database is away, or its jobs die."""
 
 import asyncio
 from pathlib import Path
@@ -33,7 +33,7 @@ async def test_a_service_without_its_database_logs_one_line_and_waits(
 async def test_a_service_whose_jobs_die_again_and_again_is_not_ready(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers all the same; a worker elsewhere (JOBS_IN_PROCESS) is that one's matter."""
+    """It still answers. Without JOBS_IN_PROCESS the worker is another program, which has no say in this."""
     monkeypatch.setattr("app.database.background.FIRST_DELAY_SECONDS", 0.01)
 
     async def die(*_: object) -> None:

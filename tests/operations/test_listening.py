@@ -1,4 +1,4 @@
-"""The address of the service: found, and nobody else's."""
+"""The address of the service: it is found, and no other program gets its port."""
 
 import socket
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def port() -> Iterator[int]:
 
 
 def taken(port: int) -> bool:
-    """Whether a service that starts now finds the port taken."""
+    """Return whether a service that starts now finds the port taken."""
     try:
         claim("127.0.0.1", port).close()
     except SettingsError:
@@ -26,7 +26,7 @@ def taken(port: int) -> bool:
 
 
 def worker(port: int) -> socket.socket:
-    """A socket that shares its port, as Granian's workers do."""
+    """Return a socket that shares its port, as those of Granian's workers do."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -61,7 +61,7 @@ def test_an_address_of_another_machine_is_refused(free_tcp_port: int) -> None:
 
 
 def test_workers_share_a_port_that_nobody_else_gets(free_tcp_port: int) -> None:
-    """Also while none of them listens; nobody is connected to the claim itself."""
+    """The port is taken while no worker listens, too; the claim itself accepts no connection."""
     with claim("127.0.0.1", free_tcp_port), worker(free_tcp_port) as first, worker(free_tcp_port) as second:
         assert taken(free_tcp_port)
         with pytest.raises(ConnectionRefusedError):
@@ -78,7 +78,7 @@ def test_a_port_is_free_again_although_connections_have_just_ended(free_tcp_port
     with claim("127.0.0.1", free_tcp_port), worker(free_tcp_port) as listener:
         listener.listen()
         with socket.create_connection(("127.0.0.1", free_tcp_port)) as client:
-            listener.accept()[0].close()  # Whoever closes first keeps the connection's end in mind.
+            listener.accept()[0].close()  # The side that closes first remembers the connection for a minute.
             assert client.recv(1) == b""
     assert not taken(free_tcp_port)
     with claim("127.0.0.1", free_tcp_port), worker(free_tcp_port) as listener:
