@@ -20,7 +20,7 @@ from app.http.idempotency import provide_once
 from app.http.idempotency.repository import AnswerRepository
 from app.http.openapi import openapi_config
 from app.http.problems import EXCEPTION_HANDLERS
-from app.http.requests import StrictRequest, check_request, index_query_parameters
+from app.http.requests import StrictRequest, check_request, index_query_parameters, resolve_one_by_one
 from app.jobs.worker import Worker
 from app.operations import feature as operations
 from app.operations.commands import Commands, run_chores
@@ -73,6 +73,7 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
         debug=False,
     )
     index_query_parameters(application)
+    resolve_one_by_one(application)
     # Litestar's middleware doesn't see requests that match no route: https://github.com/litestar-org/litestar/issues/175
     application.asgi_handler = asgi_handler(application, settings, metrics, tracing)
     return application
