@@ -84,8 +84,8 @@ class AuthService:
             matches = await self.passwords.verify(account.hashed_password if account else None, password)
             return matches and account is not None and account.is_active
 
-        # By name and by address, guesses at one account are counted together. A name that nobody has, `13` say, isn't
-        # counted with the account of that id.
+        # Logins to one account count together, whether by its username or its e-mail address. A name that nobody has
+        # counts apart from every account, even if it looks like an id.
         account_key = account_of_id(account.id) if account else account_of_name(login_key(name))
         try:
             matches = await self.limits.verify_within_limits(verify, account=account_key, network=client.network)
