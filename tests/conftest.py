@@ -9,6 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from secrets import token_hex
 
@@ -117,9 +118,12 @@ def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_file: Path, tmp_path: Path) -> str:
-    """A migrated SQLite database without rows."""
-    return f"sqlite:///{shutil.copy(sqlite_file, tmp_path / 'test.sqlite3')}"
+def sqlite_url(sqlite_file: Path) -> str:
+    """A migrated SQLite database without rows, in the same place for every test of this process."""
+    path = sqlite_file.with_name("test.sqlite3")
+    for left in path.parent.glob(f"{path.name}*"):  # the log of changes, too
+        left.unlink()
+    return f"sqlite:///{shutil.copy(sqlite_file, path)}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -180,17 +184,31 @@ def database_address(name: str) -> str:
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+def mail_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the mails, which is empty, and in the same place for every test of this process."""
+    path = tmp_path_factory.getbasetemp() / "outbox"
+    shutil.rmtree(path, ignore_errors=True)
+    return path
+
+
+@pytest.fixture
+def settings(database_url: str, mail_dir: Path) -> Settings:
     """The settings of a test's application; its jobs wait for a worker of the test's own."""
-    return Settings(
-        secret_key=SECRET, database_url=database_url, mail_dir=str(tmp_path / "outbox"), jobs_in_process=False
-    )
+    return Settings(secret_key=SECRET, database_url=database_url, mail_dir=str(mail_dir), jobs_in_process=False)
+
+
+# Litestar takes longer to build an application than most tests take to use it.
+application = lru_cache(maxsize=8)(create_app)
 
 
 @pytest.fixture
 def app(settings: Settings, gateway: Gateway | None) -> Litestar:  # noqa: F811 - the fixture
-    """An application of the test's own; it runs while `client` is there."""
-    app = create_app(settings)
+    """An application that has counted nothing yet; it runs while `client` is there.
+
+    Tests with the same settings share it, one after the other. A test that changes it makes its own.
+    """
+    app = application(settings)
+    parts_of(app).limits.local.storage.events.clear()
     app.state["gateway"] = gateway
     return app
 

@@ -19,11 +19,18 @@ from app.__main__ import migrate
 from app.database.engine import POSTGRESQL_SETTINGS, driver_url
 from app.database.sessions import Database
 from app.http.feature import Parts
-from app.settings import check_database_url
+from app.main import create_app
+from app.settings import Settings, check_database_url
 from tests.factories import add_user, log_in, on_postgresql, on_sqlite, open_database, register
 from tests.problems import assert_problem
 
 AWAY = "The service is temporarily unavailable; try again"
+
+
+@pytest.fixture
+def app(settings: Settings) -> Litestar:
+    """An application of the test's own, whose connections have time-outs of their own."""
+    return create_app(settings)
 
 
 def is_sqlite(database: Database) -> bool:
