@@ -52,7 +52,7 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
     parts = Parts(settings)
     tracing, metrics = create_tracing(parts), create_metrics(parts)
     logs.configure(settings.log_level, production=settings.production, extras=tracing.log_processors if tracing else ())
-    combined = combine([common_feature(parts), *(feature(parts) for feature in features)])
+    combined = combine_all(parts, features)
     worker = create_worker(parts, combined)
     combined = combine([combined, operations.feature(parts, worker, combined.chores, metrics)])
     application = Litestar(
@@ -77,6 +77,13 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
     # Litestar's middleware doesn't see requests that match no route: https://github.com/litestar-org/litestar/issues/175
     application.asgi_handler = asgi_handler(application, settings, metrics, tracing)
     return application
+
+
+def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
+    """Return all features as one, and tell the parts the scopes of all."""
+    combined = combine([common_feature(parts), *(feature(parts) for feature in features)])
+    parts.scopes.update(combined.scopes)
+    return combined
 
 
 def common_feature(parts: Parts) -> Feature:

@@ -25,6 +25,7 @@ from app.database.models import Base
 from app.database.sessions import Database
 from app.http.feature import Parts
 from app.main import create_app
+from app.security.limits import OrderedMemoryStorage
 from app.security.tokens import Tokens
 from app.settings import Settings
 from tests import postgresql
@@ -208,7 +209,9 @@ def app(settings: Settings, gateway: Gateway | None) -> Litestar:  # noqa: F811 
     Tests with the same settings share it, one after the other. A test that changes it makes its own.
     """
     app = application(settings)
-    parts_of(app).limits.local.storage.events.clear()
+    storage = parts_of(app).limits.local.storage
+    assert isinstance(storage, OrderedMemoryStorage)
+    storage.events.clear()
     app.state["gateway"] = gateway
     return app
 

@@ -21,6 +21,7 @@ class SignedIn(Struct, frozen=True):
     session_id: int
     last_used_at: datetime
     wrote_at: datetime | None
+    scope: str | None
 
 
 class Caller(Struct, frozen=True):

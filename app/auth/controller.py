@@ -24,6 +24,7 @@ from app.auth.schemas import (
     Token,
     TokenRequest,
 )
+from app.auth.scopes import InvalidScope
 from app.auth.service import AuthService, InvalidRefreshToken, WrongCredentials
 from app.auth.sessions import SessionNotFound, SessionService
 from app.database.sessions import after_commit
@@ -89,20 +90,24 @@ class OAuthController(Controller):
         dependencies={"form": Provide(read_form)},
         request_max_body_size=MAX_FORM_BYTES,
         summary="Log in, or refresh a login",
-        responses=raises(OAuthError, UnsupportedGrantType, InvalidRefreshToken, WrongCredentials, TooManyRequests),
+        responses=raises(
+            OAuthError, UnsupportedGrantType, InvalidScope, InvalidRefreshToken, WrongCredentials, TooManyRequests
+        ),
     )
     async def login(self, request: Request[Any, Any, Any], auth: Auth, form: Form) -> Response[Token]:
         """Exchange name and password, or a refresh token, for a pair of tokens (RFC 6749, sections 4.3 and 6).
 
         A refresh token works once. The one before again within ten seconds is taken for the retry of a lost answer; an
         older one ends the session.
+
+        With a `scope`, the session may do no more than that. In a refresh, it narrows that one access token.
         """
-        client = calling_client(request)
+        client, scope = calling_client(request), form.get("scope")
         match form.get("grant_type", "password"):
             case "password":
-                token = await auth.login(required(form, "username"), required(form, "password"), client)
+                token = await auth.login(required(form, "username"), required(form, "password"), client, scope)
             case "refresh_token":
-                token = await auth.refresh(required(form, "refresh_token"), client)
+                token = await auth.refresh(required(form, "refresh_token"), client, scope)
             case _:
                 raise UnsupportedGrantType
         return Response(token, headers=NO_STORE)
@@ -129,6 +134,7 @@ class OAuthController(Controller):
             issuer=url,
             token_endpoint=f"{url}/token",
             revocation_endpoint=f"{url}/revoke",
+            scopes_supported=list(state.parts.scopes),
             grant_types_supported=["password", "refresh_token"],
             response_types_supported=[],
             token_endpoint_auth_methods_supported=["none"],

@@ -16,19 +16,28 @@ from app.auth.sessions import Lifetimes, SessionService
 from app.http.feature import Feature, Parts, provide
 from app.settings import Settings
 
+# Clients that speak OpenID Connect ask for these, which give no right to any route.
+OPENID_SCOPES = {
+    "openid": "Tell who you are",
+    "profile": "Tell your username",
+    "email": "Tell your e-mail address",
+    "offline_access": "Stay signed in",
+}
+
 
 def feature(parts: Parts) -> Feature:
     """Return the guard, the OAuth2 endpoints, and the routes of the caller's sessions and password."""
     credentials, sessions = CredentialRepository(parts.database), SessionRepository(parts.database)
     return Feature(
         routes=[OAuthController, CredentialController],
+        scopes=OPENID_SCOPES,
         tags=[Tag("Authentication", "Signing in, by OAuth2's password grant (RFC 6749, section 4.3).")],
         dependencies=provide(
             auth=create_auth_service(parts),
             credentials=create_credential_service(parts),
             sessions=SessionService(sessions, lifetimes(parts.settings)),
         ),
-        on_app_init=[create_guard(sessions, parts.settings.secret_key, parts.settings.algorithm)],
+        on_app_init=[create_guard(sessions, parts.settings.secret_key, parts.settings.algorithm, parts.scopes)],
         middleware=[DefineMiddleware(LastWrite, sessions=sessions)] if parts.replicas.standbys else [],
         jobs=CredentialMails(credentials, parts.mail, parts.tokens).handlers,
         chores=[sessions.purge],
@@ -44,6 +53,7 @@ def create_auth_service(parts: Parts) -> AuthService:
         parts.tokens,
         parts.limits,
         lifetimes(parts.settings),
+        parts.scopes,
         parts.login_observers,
     )
 

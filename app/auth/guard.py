@@ -15,9 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth.caller import Caller, SignedIn
 from app.auth.repository import SessionRepository
+from app.auth.scopes import scopes_of
 from app.database.models import now
 from app.errors import Unauthorized
-from app.http.access import check_right, is_public
+from app.http.access import SECURITY_SCHEME, NotAllowedWithThisToken, check_right, check_scope, is_public
 from app.http.client import calling_client
 from app.security.tokens import ACCESS, Claims, InvalidTokenError, Tokens
 
@@ -50,11 +51,17 @@ def caller(request: SignedInRequest) -> Caller:
     return Caller(request.user.id, request.user.session_id, calling_client(request))
 
 
+def require_everything(request: SignedInRequest) -> None:
+    """Raise NotAllowedWithThisToken for a token of a scope, where a part of what a route does takes none."""
+    if scopes_of(request.auth, request.user) is not None:
+        raise NotAllowedWithThisToken
+
+
 class Guard(JWTCookieAuthenticationMiddleware):
     """The guard, which takes a bearer token from the Authorization header, and no other scheme and no cookie."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request. Raise NotAuthenticated, InvalidCredentials and SuperuserOnly.
+        """Serve one request. Raise NotAuthenticated, InvalidCredentials, and the errors of check_scope and check_right.
 
         A body is read after the token was verified, so that a stranger can't have one kept, and before the database is
         asked: what a session or a user loses while the body is on its way, this request has lost, too.
@@ -69,6 +76,9 @@ class Guard(JWTCookieAuthenticationMiddleware):
             user = await signed_in(claims, request)
             if user is None:
                 raise InvalidCredentials
+            scopes = scopes_of(claims, user)
+            if scopes is not None:
+                check_scope(request.route_handler, scopes)
             check_right(request.route_handler, request.path_params, user.id, is_superuser=user.is_superuser)
             scope["user"], scope["auth"] = user, claims
         await self.app(scope, receive, send)
@@ -113,19 +123,25 @@ async def record_use(sessions: SessionRepository, user: SignedIn, moment: dateti
         log.warning("session use not noted", cause=type(error).__name__)
 
 
-def create_guard(sessions: SessionRepository, secret: str, algorithm: str) -> OnAppInitHandler:
-    """Return the handler that adds the guard to an application, and its security scheme to the OpenAPI document."""
+def create_guard(sessions: SessionRepository, secret: str, algorithm: str, scopes: dict[str, str]) -> OnAppInitHandler:
+    """Return the handler that adds the guard to an application, and its security scheme to the OpenAPI document.
+
+    `scopes` says what each scope is for.
+    """
     guard = OAuth2PasswordBearerAuth[SignedIn, Any](
         token_secret=secret,
         token_url="token",  # noqa: S106 - a URL, relative to the document
-        oauth_scopes={},  # OpenAPI requires `scopes`, even if there are none.
+        oauth_scopes=scopes,
         retrieve_user_handler=signed_in,
         authentication_middleware_class=Guard,
         algorithm=algorithm,
         # By default HEAD is let through, too: https://github.com/litestar-org/litestar/pull/2160
         exclude_http_methods=["OPTIONS"],  # HEAD is guarded, too
-        openapi_security_scheme_name="OAuth2",
-        description="Sign in with a username or an e-mail address, and the password.",
+        openapi_security_scheme_name=SECURITY_SCHEME,
+        description=(
+            "Sign in with a username or an e-mail address, and the password. With scopes, the token may do no more "
+            "than they say; without, everything."
+        ),
     )
 
     def on_app_init(config: AppConfig) -> AppConfig:

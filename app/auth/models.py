@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database.models import Base, BigInt, now
@@ -23,6 +23,8 @@ class LoginSession(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     device: Mapped[str] = mapped_column(String(256))
     address: Mapped[str] = mapped_column(String(64))
+    # The scopes to which it was narrowed, with spaces between them; NULL where it may do everything.
+    scope: Mapped[str | None] = mapped_column(Text)
     generation: Mapped[int] = mapped_column(default=0)
     # How often the refresh that led to this generation was asked for again.
     repeats: Mapped[int] = mapped_column(default=0, server_default="0")

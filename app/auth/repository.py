@@ -72,10 +72,18 @@ def credentials_of(rows: Rows) -> StoredCredentials | None:
     return StoredCredentials(*rows[0]) if rows else None
 
 
+class Current(NamedTuple):
+    """A live session at its current generation: when it began, and the scopes to which it was narrowed."""
+
+    created_at: datetime
+    scope: str | None
+
+
 class Repeated(NamedTuple):
     """A session whose last refresh was repeated, and how often that was."""
 
     expires_at: datetime
+    scope: str | None
     times: int
 
 
@@ -102,6 +110,7 @@ SIGNED_IN = (
         LoginSession.id,
         LoginSession.last_used_at,
         LoginSession.wrote_at,
+        LoginSession.scope,
     )
     .join(LoginSession, LoginSession.user_id == User.id)
     .where(
@@ -162,12 +171,11 @@ class SessionRepository(Repository[LoginSession]):
         surplus = (LoginSession.user_id == columns["user_id"]) & LoginSession.id.not_in(kept)
         await transaction.execute(delete(LoginSession).where(surplus))
 
-    async def created_at(
-        self, transaction: Transaction, session_id: int, user_id: int, generation: int
-    ) -> datetime | None:
-        """Return the time at which a live session of this generation began; None when there is none."""
+    async def current(self, transaction: Transaction, session_id: int, user_id: int, generation: int) -> Current | None:
+        """Return a live session of this generation; None when there is none."""
         current = live_session(session_id, user_id) & (LoginSession.generation == generation)
-        return await transaction.scalar(select(LoginSession.created_at).where(current))
+        row = (await transaction.execute(select(LoginSession.created_at, LoginSession.scope).where(current))).first()
+        return Current(*row) if row else None
 
     async def rotate(
         self,
@@ -201,7 +209,7 @@ class SessionRepository(Repository[LoginSession]):
             update(LoginSession)
             .where(live_session(session_id, user_id) & recent)
             .values(repeats=LoginSession.repeats + 1)
-            .returning(LoginSession.expires_at, LoginSession.repeats)
+            .returning(LoginSession.expires_at, LoginSession.scope, LoginSession.repeats)
         )
         row = (await transaction.execute(counted)).first()
         return Repeated(*row) if row else None

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_PARAMETERS = 100
 SessionId = Annotated[int, Meta(ge=1, le=2**53 - 1, description="Identifies one session.", examples=[1])]
@@ -79,7 +79,13 @@ class TokenRequest(Struct):
         ),
     ] = ""
     scope: Annotated[
-        FormText, Meta(description="Ignored: a token is good for all that its user may do.", examples=["items"])
+        FormText,
+        Meta(
+            description=(
+                "The scopes of the token, with spaces between them; without any, it may do all that its user may."
+            ),
+            examples=["items:read items:write"],
+        ),
     ] = ""
     client_id: Annotated[FormText, Meta(description="Ignored: clients aren't registered.", examples=["web"])] = ""
 
@@ -119,6 +125,16 @@ class Token(Struct):
             examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
         ),
     ]
+    scope: (
+        Annotated[
+            str,
+            Meta(
+                description="The scopes of the access token; absent where it may do everything that its user may.",
+                examples=["items:read items:write"],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ServerMetadata(Struct):
@@ -127,6 +143,7 @@ class ServerMetadata(Struct):
     issuer: Annotated[str, Meta(examples=["https://api.example.com"])]
     token_endpoint: Annotated[str, Meta(examples=["https://api.example.com/token"])]
     revocation_endpoint: Annotated[str, Meta(examples=["https://api.example.com/revoke"])]
+    scopes_supported: Annotated[list[str], Meta(examples=[["items:read", "items:write"]])]
     grant_types_supported: Annotated[list[str], Meta(examples=[["password", "refresh_token"]])]
     response_types_supported: Annotated[list[str], Meta(examples=[[]])]
     token_endpoint_auth_methods_supported: Annotated[list[str], Meta(examples=[["none"]])]

@@ -1,12 +1,15 @@
 """The rules of sessions: logins, refresh tokens and their rotation, and logouts."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from msgspec import UNSET
+
 from app.auth.repository import CredentialRepository, Repeated, SessionRepository, StoredCredentials
 from app.auth.schemas import Token
+from app.auth.scopes import narrow, read_scope
 from app.auth.sessions import Lifetimes
 from app.database.models import now
 from app.database.sessions import Transaction, retry_on_deadlock
@@ -62,6 +65,7 @@ class AuthService:
         tokens: Tokens,
         limits: Limits,
         lifetimes: Lifetimes,
+        scopes: Container[str],
         observers: Iterable[LoginObserver] = (),
     ) -> None:
         self.database = sessions.database
@@ -71,13 +75,16 @@ class AuthService:
         self.tokens = tokens
         self.limits = limits
         self.lifetimes = lifetimes
+        self.scopes = scopes
         self.observers = observers
 
-    async def login(self, name: str, password: str, client: Client) -> Token:
+    async def login(self, name: str, password: str, client: Client, scope: str | None = None) -> Token:
         """Open a session by a username or e-mail address and the password, and return its tokens.
 
-        Raise WrongCredentials, which takes one hash for unknown names too, and TooManyRequests.
+        With a scope, the session may do no more than that. Raise InvalidScope, TooManyRequests and WrongCredentials,
+        which takes one hash for unknown names too.
         """
+        scope = read_scope(scope, self.scopes)
         account = await self.credentials.by_name(name)
 
         async def verify() -> bool:
@@ -99,7 +106,7 @@ class AuthService:
         hashed = account.hashed_password
         if self.passwords.is_outdated(hashed):
             hashed = await self.rehash(account, password, client)
-        return await self.open_session(account.id, client, hashed_password=hashed)
+        return await self.open_session(account.id, client, hashed_password=hashed, scope=scope)
 
     def observe(self, outcome: str) -> None:
         """Tell the observers the outcome of a login."""
@@ -120,7 +127,9 @@ class AuthService:
         return current.hashed_password
 
     @retry_on_deadlock
-    async def open_session(self, user_id: int, client: Client, *, hashed_password: str | None = None) -> Token:
+    async def open_session(
+        self, user_id: int, client: Client, *, hashed_password: str | None = None, scope: str | None = None
+    ) -> Token:
         """Open a session and return its tokens; end the oldest session when there are more than MAX_SESSIONS.
 
         Raise WrongCredentials when the user has been deleted or disabled, or no longer has `hashed_password`.
@@ -133,6 +142,7 @@ class AuthService:
             "user_id": user_id,
             "device": client.device,
             "address": client.address,
+            "scope": scope,
             "created_at": moment,
             "last_used_at": moment,
             "refreshed_at": moment,
@@ -145,28 +155,36 @@ class AuthService:
                 raise refuse_login(user_id, client)
             await self.sessions.open(transaction, columns, max_sessions=MAX_SESSIONS)
         log_security_event("login", user_id=user_id, session_id=session_id, address=client.address)
-        return self.issue_tokens(user_id, session_id, 0, expires_at)
+        return self.issue_tokens(user_id, session_id, 0, expires_at, scope)
 
-    def issue_tokens(self, user_id: int, session_id: int, generation: int, expires_at: datetime) -> Token:
-        """Return an access token, and the refresh token of a generation; neither outlives the session."""
+    def issue_tokens(
+        self, user_id: int, session_id: int, generation: int, expires_at: datetime, scope: str | None
+    ) -> Token:
+        """Return an access token of a scope, and the refresh token of a generation; neither outlives the session."""
         remaining = expires_at - now()
         access = min(self.lifetimes.access, remaining)
         return Token(
-            access_token=self.tokens.issue(ACCESS, user_id, access, sid=session_id),
+            access_token=self.tokens.issue(ACCESS, user_id, access, sid=session_id, scope=scope or ""),
             token_type="bearer",  # noqa: S106 - the type, not a token
             expires_in=int(access.total_seconds()),
             refresh_token=self.tokens.issue(REFRESH, user_id, remaining, sid=session_id, gen=generation),
+            scope=scope or UNSET,
         )
 
     @retry_on_deadlock
-    async def refresh(self, refresh_token: str, client: Client) -> Token:
-        """Return the next pair of tokens. Raise InvalidRefreshToken; a token that was used before ends its session."""
+    async def refresh(self, refresh_token: str, client: Client, scope: str | None = None) -> Token:
+        """Return the next pair of tokens, whose access token has the scope, or all that the session has.
+
+        Raise InvalidScope, which spends nothing, and InvalidRefreshToken. A token that was used
+        before ends its session.
+        """
+        asked = read_scope(scope, self.scopes)
         try:
             claims = self.tokens.read(REFRESH, refresh_token)
         except InvalidTokenError:
             raise InvalidRefreshToken from None
         async with self.database.transaction() as transaction:
-            token = await self.rotate(transaction, claims)
+            token = await self.rotate(transaction, claims, asked)
             repeated = None if token else await self.repeat(transaction, claims)
             ended = not (token or repeated) and await self.sessions.end_live(transaction, claims.sid, claims.user_id)
         # What was counted or ended is committed by now, although the answer may be an error.
@@ -175,20 +193,22 @@ class AuthService:
         event = "refresh_repeated" if repeated else "refresh_token_reused" if ended else "refresh_failed"
         log_security_event(event, user_id=claims.user_id, session_id=claims.sid, address=client.address)
         if repeated and repeated.times <= MOST_REPEATS:
-            return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, repeated.expires_at)
+            granted = narrow(repeated.scope, asked)
+            return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, repeated.expires_at, granted)
         raise InvalidRefreshToken
 
-    async def rotate(self, transaction: Transaction, claims: Claims) -> Token | None:
+    async def rotate(self, transaction: Transaction, claims: Claims, asked: str | None) -> Token | None:
         """Return the tokens of the session's next generation; None when the token isn't of the current generation."""
         session = (claims.sid, claims.user_id, claims.gen)
-        created_at = await self.sessions.created_at(transaction, *session)
-        if created_at is None:
+        current = await self.sessions.current(transaction, *session)
+        if current is None:
             return None
+        granted = narrow(current.scope, asked)
         moment = now()
-        expires_at = self.lifetimes.end(created_at, moment)
+        expires_at = self.lifetimes.end(current.created_at, moment)
         if not await self.sessions.rotate(transaction, *session, moment=moment, expires_at=expires_at):
             return None
-        return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at)
+        return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, expires_at, granted)
 
     async def repeat(self, transaction: Transaction, claims: Claims) -> Repeated | None:
         """Count a repeat of the session's last refresh, by the immediate predecessor within ten seconds."""

@@ -1,18 +1,19 @@
-"""The options of a route (Litestar's `opt`): who may call it, and how strictly its request is read.
+"""The options of a route (Litestar's `opt`): who may call it, with which scope, and how strictly its request is read.
 
 The guard checks these options; the OpenAPI document and `litestar route-table` show them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import StrEnum
 
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from app.errors import Forbidden
 
 PUBLIC_KEY = "exclude_from_auth"
 """Litestar's own option: its authentication passes over the routes that have it."""
 RIGHT_KEY = "right"
+SCOPES_KEY = "scopes"
 LENIENT_KEY = "lenient"
 FORM_KEY = "form"
 
@@ -31,6 +32,24 @@ SUPERUSER = {RIGHT_KEY: Right.SUPERUSER}
 SUPERUSER_OR_SELF = {RIGHT_KEY: Right.SUPERUSER_OR_SELF}
 LENIENT = {LENIENT_KEY: True}
 """The route ignores query parameters that it doesn't know: docs, health and the OAuth endpoints do."""
+
+
+SECURITY_SCHEME = "OAuth2"
+"""The guard's name in the OpenAPI document."""
+
+
+class NotAllowedWithThisToken(Forbidden):
+    """The route takes no token of a scope: it governs how somebody signs in."""
+
+    detail = "Not allowed with this token"
+
+
+class InsufficientScope(Forbidden):
+    """The token lacks the scope that the route needs (RFC 6750, section 3.1)."""
+
+    def __init__(self, scope: str) -> None:
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        super().__init__(f"The token lacks the scope {scope}", headers={"WWW-Authenticate": challenge})
 
 
 class SuperuserOnly(Forbidden):
@@ -53,6 +72,32 @@ def right_of(handler: BaseRouteHandler) -> Right | None:
     """Return the right that a route asks of its signed-in caller; None where it asks for none."""
     right: Right | None = handler.opt.get(RIGHT_KEY)
     return right
+
+
+def scoped(resource: str) -> dict[str, str]:
+    """Return the option of routes that need the scope `resource:read`, or `resource:write` to change something.
+
+    A guarded route without it takes no token of a scope, only those that may do everything that their user may.
+    """
+    return {SCOPES_KEY: resource}
+
+
+def scope_of(handler: BaseRouteHandler) -> str | None:
+    """Return the scope that a route needs; None where no scope is enough, and where none is needed."""
+    resource = handler.opt.get(SCOPES_KEY)
+    if resource is None or is_public(handler):
+        return None
+    methods = handler.http_methods if isinstance(handler, HTTPRouteHandler) else ()
+    return f"{resource}:read" if "GET" in methods else f"{resource}:write"
+
+
+def check_scope(handler: BaseRouteHandler, scopes: Container[str]) -> None:
+    """Raise NotAllowedWithThisToken and InsufficientScope unless a token of these scopes may call a route."""
+    scope = scope_of(handler)
+    if scope is None:
+        raise NotAllowedWithThisToken
+    if scope not in scopes:
+        raise InsufficientScope(scope)
 
 
 def check_right(handler: BaseRouteHandler, path: Mapping[str, object], user_id: int, *, is_superuser: bool) -> None:

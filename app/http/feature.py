@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from typing import Any, TypeVar
 
 import click
-from litestar import Controller, Request
+from litestar import Controller, Request, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.spec import Tag
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from app.database.replicas import Replicas, Standby
 from app.database.sessions import Database
+from app.http.access import scoped
 from app.http.paging import Cursors
 from app.http.requests import SAFE_METHODS
 from app.jobs.mail import MailSender, create_mailer
@@ -52,6 +53,8 @@ class Parts:
         self.cursors = Cursors(settings.secret_key, settings.secret_key_previous)
         self.jobs = JobQueue(self.database)
         self.mail = MailSender(create_mailer(settings), sender=settings.mail_from, url=settings.url)
+        self.scopes: dict[str, str] = {}
+        """The scopes of all features, and what each is for."""
         self.login_observers: list[Callable[[str], None]] = []
         """Functions that are called with the outcome of each login: `success`, `failure` or `limited`."""
 
@@ -90,6 +93,8 @@ class Feature(Struct, frozen=True, kw_only=True):
     routes: Sequence[ControllerRouterHandler] = ()
     tags: Sequence[Tag] = ()
     """The sections of the OpenAPI document."""
+    scopes: Mapping[str, str] = {}
+    """The scopes of its routes, and what each is for, as the OpenAPI document says it."""
     dependencies: Mapping[str, Provide] = {}
     """The dependencies of handlers, by the names of their arguments."""
     on_app_init: Sequence[OnAppInitHandler] = ()
@@ -107,6 +112,7 @@ def combine(features: Sequence[Feature]) -> Feature:
     return Feature(
         routes=[route for feature in features for route in feature.routes],
         tags=[tag for feature in features for tag in feature.tags],
+        scopes=union(feature.scopes for feature in features),
         dependencies=union(feature.dependencies for feature in features),
         on_app_init=[handler for feature in features for handler in feature.on_app_init],
         middleware=[layer for feature in features for layer in feature.middleware],
@@ -121,7 +127,7 @@ def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
     entries = [entry for mapping in mappings for entry in mapping.items()]
     result = dict(entries)
     if len(result) < len(entries):
-        raise ValueError("Two features use the same name for a dependency or a job")
+        raise ValueError("Two features use the same name for a scope, a dependency or a job")
     return result
 
 
@@ -151,14 +157,23 @@ def resource(
 ) -> Feature:
     """Return a feature of one controller, whose one tag is a section of the document that `about` describes.
 
+    Its two scopes are named after its path: `items:read` and `items:write`.
+
     The factories make a repository or a service of a database, by the name of the handlers' argument.
     """
-    (tag,) = vars(controller)["tags"]  # Litestar types it as an attribute of instances alone.
+    # Litestar types these as attributes of instances alone.
+    (tag,), name = vars(controller)["tags"], vars(controller)["path"].strip("/")
     return Feature(
-        routes=[controller],
+        routes=[Router("/", route_handlers=[controller], opt=scoped(name))],
         tags=[Tag(tag, about)],
+        scopes=scopes_for(name, read=f"Read {name}", write=f"Create, change and delete {name}"),
         dependencies={name: provide_nearest(parts.replicas, factory) for name, factory in factories.items()},
     )
+
+
+def scopes_for(resource: str, *, read: str, write: str) -> dict[str, str]:
+    """Return the two scopes of a resource, and what each is for."""
+    return {f"{resource}:read": read, f"{resource}:write": write}
 
 
 def constant(value: object) -> Callable[[], Any]:

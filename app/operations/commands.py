@@ -12,7 +12,7 @@ from litestar.routes import HTTPRoute
 
 from app.database.commands import run
 from app.database.sessions import Database
-from app.http.access import access_of
+from app.http.access import access_of, scope_of
 from app.http.feature import Chore
 from app.jobs.queue import JobQueue
 from app.jobs.worker import Worker
@@ -33,9 +33,9 @@ class Commands(CLIPlugin):
 
 @click.command
 def route_table(app: Litestar) -> None:
-    """Show every route, and who may call it."""
-    for method, path, access in sorted(routes(app), key=lambda row: (row[1], row[0])):
-        click.echo(f"{method:7} {path:50} {access}")
+    """Show every route, who may call it, and with which scope."""
+    for method, path, access, scope in sorted(routes(app), key=lambda row: (row[1], row[0])):
+        click.echo(f"{method:7} {path:50} {access:20} {scope}".rstrip())
 
 
 def copy_command(database: Database) -> click.Command:
@@ -133,10 +133,10 @@ def retry_command(queue: JobQueue) -> click.Command:
     return command
 
 
-def routes(app: Litestar) -> list[tuple[str, str, str]]:
-    """Return the method, path and access of every route; HEAD isn't listed, since it goes wherever GET goes."""
+def routes(app: Litestar) -> list[tuple[str, str, str, str]]:
+    """Return the method, path, access and scope of every route; HEAD isn't listed, since it goes wherever GET goes."""
     return [
-        (method, route.path_format, access_of(handler))
+        (method, route.path_format, access_of(handler), scope_of(handler) or "")
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers

@@ -40,6 +40,8 @@ class Claims(Struct, frozen=True, omit_defaults=True):
     """The session of an access or a refresh token."""
     gen: int = 0
     """The generation of a refresh token: the number of times that its session had been refreshed before."""
+    scope: str = ""
+    """The scopes of an access token (RFC 9068, section 2.2.3); without any, it may do everything that its user may."""
     state: str = ""
     """A fingerprint of what a mailed token may change; once that has changed, the token no longer works."""
 
@@ -68,7 +70,15 @@ class Tokens:
         }
 
     def issue(
-        self, kind: str, user_id: int, lifetime: timedelta, *, sid: int = 0, gen: int = 0, state: str = ""
+        self,
+        kind: str,
+        user_id: int,
+        lifetime: timedelta,
+        *,
+        sid: int = 0,
+        gen: int = 0,
+        scope: str = "",
+        state: str = "",
     ) -> str:
         """Return a signed token of one kind, which is valid from now on for `lifetime`."""
         issued = int(time())
@@ -81,6 +91,7 @@ class Tokens:
             exp=issued + int(lifetime.total_seconds()),
             sid=sid,
             gen=gen,
+            scope=scope,
             state=state,
         )
         return self._sign(kind, to_builtins(claims), self.secret)

@@ -4,13 +4,14 @@ from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import UNSET
 
 from app.auth.caller import SignedIn
 from app.auth.credentials import UserNotFound, WrongPassword
-from app.auth.guard import SignedInRequest, caller
+from app.auth.guard import SignedInRequest, caller, require_everything
 from app.auth.schemas import Accepted
 from app.errors import TooManyRequests
-from app.http.access import PUBLIC, SUPERUSER, SUPERUSER_OR_SELF
+from app.http.access import PUBLIC, SUPERUSER, SUPERUSER_OR_SELF, NotAllowedWithThisToken, scoped
 from app.http.client import calling_client
 from app.http.openapi import raises
 from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
@@ -26,6 +27,8 @@ from app.users.service import (
     VerificationService,
 )
 
+ACCOUNT = scoped("account")
+USERS = scoped("users")
 Users = Provided[UserService]
 Verification = Provided[VerificationService]
 Sort = Annotated[
@@ -48,7 +51,7 @@ class UserController(Controller):
         user = await users.register(data, calling_client(request))
         return Response(to_read(user), headers={"Location": f"/users/{user.id}"})
 
-    @get("/", opt=SUPERUSER, summary="List the accounts", response_headers=PAGE_HEADERS)
+    @get("/", opt=SUPERUSER | USERS, summary="List the accounts", response_headers=PAGE_HEADERS)
     async def list_users(
         self,
         request: SignedInRequest,
@@ -64,16 +67,24 @@ class UserController(Controller):
         query = page_query(request, limit=limit, cursor=cursor, sort=sort, q=q, count=count)
         return page_response(request, query, await users.page(query))
 
-    @get("/me", summary="Read your account")
+    @get("/me", opt=ACCOUNT, summary="Read your account")
     async def read_me(self, request: SignedInRequest) -> UserRead:
         """The account that the access token belongs to."""
         return to_read(request.user)
 
     @patch(
-        "/me", summary="Change your account", responses=raises(NameTaken, WrongPassword, UserNotFound, TooManyRequests)
+        "/me",
+        opt=ACCOUNT,
+        summary="Change your account",
+        responses=raises(NameTaken, WrongPassword, NotAllowedWithThisToken, UserNotFound, TooManyRequests),
     )
     async def update_me(self, request: SignedInRequest, users: Users, data: JSONBody[UserUpdate]) -> UserRead:
-        """Absent fields keep their value. A new e-mail address needs the current password, and is told by mail."""
+        """Absent fields keep their value. A new e-mail address needs the current password, and is told by mail.
+
+        A token of a scope changes no address.
+        """
+        if data.email is not UNSET:
+            require_everything(request)
         return to_read(await users.update(caller(request), data))
 
     @delete("/me", summary="Delete your account", responses=raises(UserNotFound, LastSuperuser))
@@ -81,14 +92,14 @@ class UserController(Controller):
         """Your account, its items and its sessions are gone."""
         await users.delete(request.user.id, by=caller(request))
 
-    @get("/{user_id:int}", opt=SUPERUSER_OR_SELF, summary="Read an account", responses=raises(UserNotFound))
+    @get("/{user_id:int}", opt=SUPERUSER_OR_SELF | USERS, summary="Read an account", responses=raises(UserNotFound))
     async def read_user(self, users: Users, user_id: FromPath[RowId]) -> UserRead:
         """For superusers, and for everybody their own."""
         return await users.get_user(user_id)
 
     @patch(
         "/{user_id:int}",
-        opt=SUPERUSER,
+        opt=SUPERUSER | USERS,
         summary="Change an account's rights",
         responses=raises(UserNotFound, LastSuperuser),
     )
@@ -98,7 +109,12 @@ class UserController(Controller):
         """For superusers: disable, enable, promote or demote. The last superuser stays one."""
         return to_read(await users.set_rights(user_id, data, by=caller(request)))
 
-    @delete("/{user_id:int}", opt=SUPERUSER, summary="Delete an account", responses=raises(UserNotFound, LastSuperuser))
+    @delete(
+        "/{user_id:int}",
+        opt=SUPERUSER | USERS,
+        summary="Delete an account",
+        responses=raises(UserNotFound, LastSuperuser),
+    )
     async def delete_user(self, request: SignedInRequest, users: Users, user_id: FromPath[RowId]) -> None:
         """For superusers: the account, its items and its sessions are gone. The last superuser stays."""
         await users.delete(user_id, by=caller(request))
@@ -110,7 +126,13 @@ class VerificationController(Controller):
     path = "/email-verification"
     tags = ["Authentication"]
 
-    @post("/", status_code=202, summary="Have the verification mail sent again", responses=raises(TooManyRequests))
+    @post(
+        "/",
+        status_code=202,
+        opt=ACCOUNT,
+        summary="Have the verification mail sent again",
+        responses=raises(TooManyRequests),
+    )
     async def send_verification(self, request: SignedInRequest, verification: Verification) -> Accepted:
         """Mails a token that works once, for 24 hours."""
         await verification.request(caller(request), request.user.email)

@@ -4,7 +4,7 @@ from litestar.openapi.spec import Tag
 
 from app.auth.feature import create_credential_service
 from app.auth.repository import SessionRepository
-from app.http.feature import Feature, Parts, provide
+from app.http.feature import Feature, Parts, provide, scopes_for
 from app.security.limits import registrations_per_hour
 from app.users.commands import create_superuser
 from app.users.controller import UserController, VerificationController
@@ -19,6 +19,12 @@ def feature(parts: Parts) -> Feature:
     return Feature(
         routes=[UserController, VerificationController],
         tags=[Tag("Users", "Registration and accounts.")],
+        scopes={
+            **scopes_for("account", read="Read your account", write="Change your username"),
+            **scopes_for(
+                "users", read="Read all accounts, as a superuser", write="Change all accounts, as a superuser"
+            ),
+        },
         dependencies=provide(
             users=users, verification=VerificationService(users.users, parts.tokens, parts.limits, parts.jobs)
         ),

@@ -18,16 +18,19 @@ Pair = dict[str, Any]
 """The answer of the token endpoint."""
 
 
-async def open_session(app: Litestar, user_id: int, *, address: str = "192.0.2.1", device: str = "tests") -> Pair:
+async def open_session(
+    app: Litestar, user_id: int, *, address: str = "192.0.2.1", device: str = "tests", scope: str | None = None
+) -> Pair:
     """Open one more session of a user, without the request and the hash of a login."""
-    pair: Pair = to_builtins(await auth_service(app).open_session(user_id, Client(address, address, device)))
+    client = Client(address, address, device)
+    pair: Pair = to_builtins(await auth_service(app).open_session(user_id, client, scope=scope))
     return pair
 
 
-async def new_user(app: Litestar, username: str = "alice", **columns: object) -> Pair:
+async def new_user(app: Litestar, username: str = "alice", *, scope: str | None = None, **columns: object) -> Pair:
     """Add a user and open their first session."""
     user = await add_user(app, username, **columns)
-    return await open_session(app, user.id)
+    return await open_session(app, user.id, scope=scope)
 
 
 def bearer(pair: Pair) -> dict[str, str]:
@@ -35,10 +38,10 @@ def bearer(pair: Pair) -> dict[str, str]:
     return {"Authorization": f"Bearer {pair['access_token']}"}
 
 
-async def refresh(client: AsyncClient, token: Pair | str) -> Response:
+async def refresh(client: AsyncClient, token: Pair | str, **form: str) -> Response:
     """Refresh a login and return the answer."""
     value = token if isinstance(token, str) else token["refresh_token"]
-    return await client.post("/token", data={"grant_type": "refresh_token", "refresh_token": value})
+    return await client.post("/token", data={"grant_type": "refresh_token", "refresh_token": value, **form})
 
 
 async def refreshed(client: AsyncClient, pair: Pair) -> Pair:

@@ -207,14 +207,13 @@ async def test_a_malformed_form_is_an_invalid_request(client: AsyncClient, form:
 
 
 async def test_what_a_public_client_sends_beside_is_ignored(client: AsyncClient) -> None:
-    """It may send `Authorization: Basic`, a client_secret, a scope, and parameters that nobody knows."""
+    """It may send `Authorization: Basic`, a client_secret, and parameters that nobody knows."""
     await register(client, "alice")
     form = urlencode(
         {
             "grant_type": "password",
             "username": "alice",
             "password": PASSWORD,
-            "scope": "read write",
             "client_id": "app",
             "client_secret": "secret",
             "audience": "x",

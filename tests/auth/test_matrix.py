@@ -99,10 +99,18 @@ class World:
                     created = await self.call(role, "post", collection, creation, document)
                     self.ids[name] = int(created.headers["Location"].rpartition("/")[2])
 
-    async def call(self, role: str, method: str, path: str, operation: Operation, document: Operation) -> Response:
-        """Call an operation about Alice's, in a role."""
+    async def call(
+        self,
+        role: str,
+        method: str,
+        path: str,
+        operation: Operation,
+        document: Operation,
+        scope: str | None = None,
+    ) -> Response:
+        """Call an operation about Alice's, in a role, by a token of a scope or one that may do everything."""
         if role in self.users:  # Some operations end the session that they are called in.
-            self.pairs[role] = await open_session(self.app, self.users[role])
+            self.pairs[role] = await open_session(self.app, self.users[role], scope=scope)
         headers = bearer(self.pairs[role]) if role in self.pairs else {}
         content = operation.get("requestBody", {}).get("content", {})
         body = self.bodies.get(operation["operationId"]) or self.example(content, document)
@@ -168,6 +176,29 @@ async def test_every_operation_answers_every_role_as_it_should(world: World, rol
         if statuses == {401}:
             bare = answer.headers["www-authenticate"] == "Bearer"
             assert bare == (role == "nobody")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("role", ["owner", "stranger", "superuser"])
+async def test_a_token_of_a_scope_does_what_the_scope_and_the_role_allow(world: World, role: str) -> None:
+    """Each operation is called with its own scope, with all others, and with all scopes where none is enough."""
+    document = (await world.client.get("/openapi.json")).json()
+    (scheme,) = document["components"]["securitySchemes"].values()
+    known = set(scheme["flows"]["password"]["scopes"])
+    wrong = []
+    for method, path, operation in in_order(document):
+        for requirement in operation["security"]:
+            (needed,) = requirement.values()
+            refused = await world.call(role, method, path, operation, document, " ".join(sorted(known - set(needed))))
+            challenge = f'Bearer error="insufficient_scope", scope="{needed[0]}"' if needed else None
+            if (refused.status_code, refused.headers.get("WWW-Authenticate")) != (403, challenge):
+                wrong.append(f"{method} {path} without {needed}: {refused.status_code}, {refused.text}")
+            if needed:
+                answer = await world.call(role, method, path, operation, document, needed[0])
+                statuses = expected(role, path, operation, world.superusers)
+                may = answer.is_success or answer.status_code in {304, 409}
+                if not (may if statuses == {200} else answer.status_code in statuses):
+                    wrong.append(f"{method} {path} with {needed}: {answer.status_code} for {statuses}, {answer.text}")
     assert wrong == []
 
 

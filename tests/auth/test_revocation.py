@@ -13,7 +13,7 @@ from app.main import create_app
 from app.security.tokens import ACCESS, REFRESH, RESET, VERIFICATION, Tokens
 from app.settings import Settings
 from tests.auth.oauth import Pair, bearer, fetch, new_user, open_session, refresh, refreshed, status_of
-from tests.factories import add_user, connect_to
+from tests.factories import add_user, connect_to, parts_of
 
 TOKENS = ("access_token", "refresh_token")
 
@@ -134,6 +134,7 @@ async def test_the_metadata_name_the_endpoints_by_the_public_url(settings: Setti
         "issuer": "https://api.example.org",
         "token_endpoint": "https://api.example.org/token",
         "revocation_endpoint": "https://api.example.org/revoke",
+        "scopes_supported": list(parts_of(app).scopes),
         "grant_types_supported": ["password", "refresh_token"],
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": ["none"],

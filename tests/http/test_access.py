@@ -19,7 +19,6 @@ from tests.problems import assert_problem
 
 ONLY = "Only superusers may do this"
 UNAUTHORIZED = {"$ref": "#/components/responses/Unauthorized"}
-FORBIDDEN = {"$ref": "#/components/responses/SuperuserOnly"}
 CALLERS = ("nobody", "stranger", "self", "superuser")
 # What each of them is answered before anybody looks at the rest of the request; None stands for whatever comes then.
 # A path's `user_id` is the id of the one who is called `self`.
@@ -70,8 +69,8 @@ async def operations(client: AsyncClient) -> dict[tuple[str, str], dict[str, Any
 async def test_every_route_refuses_whom_its_right_leaves_out(app: Litestar, callers: Callers) -> None:
     """A caller who is let in gets no further than a query parameter that no route knows."""
     table = routes(app)
-    assert Counter(access for *_, access in table).keys() == REFUSALS.keys()
-    for method, template, access in table:
+    assert Counter(access for _, _, access, _ in table).keys() == REFUSALS.keys()
+    for method, template, access, _ in table:
         for name in CALLERS:
             answer = await callers.clients[name].request(method, callers.path(template), params={"unknown": "1"})
             refusal = answer.status_code if answer.status_code in {401, 403} else None
@@ -82,22 +81,23 @@ async def test_every_route_refuses_whom_its_right_leaves_out(app: Litestar, call
 
 @on_sqlite
 async def test_the_document_says_whom_a_route_refuses(app: Litestar, client: AsyncClient) -> None:
-    """An operation that needs a caller has a 401 and a padlock, and one that needs a right has the right's 403."""
+    """An operation that needs a caller has a 401 and a 403, and a padlock with the scope that it needs."""
     documented = await operations(client)
-    access_of = {(method, path): access for method, path, access in routes(app)}
-    assert documented.keys() <= access_of.keys()
+    options = {(method, path): (access, scope) for method, path, access, scope in routes(app)}
+    assert documented.keys() <= options.keys()
     for route, operation in documented.items():
-        refused = set(REFUSALS[access_of[route]].values())
-        assert (operation["responses"].get("401") == UNAUTHORIZED) == (401 in refused), route
-        assert (operation["responses"].get("403") == FORBIDDEN) == (403 in refused), route
-        assert (operation.get("security") == []) == (401 not in refused), route
+        access, scope = options[route]
+        guarded = access != "public"
+        assert (operation["responses"].get("401") == UNAUTHORIZED) == guarded, route
+        assert "403" in operation["responses"] or not guarded, route
+        assert operation["security"] == ([{"OAuth2": [scope] if scope else []}] if guarded else []), route
 
 
 @on_sqlite
 async def test_superusers_alone_have_the_accounts_of_others(app: Litestar, client: AsyncClient) -> None:
     """A route on accounts that is added for superusers, or loses its option, has to be changed here too."""
     assert client.base_url.host == "test"  # The application runs, and has its routes.
-    on_accounts = [(method, path, access) for method, path, access in routes(app) if path.startswith("/users")]
+    on_accounts = [(method, path, access) for method, path, access, _ in routes(app) if path.startswith("/users")]
     assert {(method, path): access for method, path, access in on_accounts if access.startswith("superuser")} == {
         ("GET", "/users"): "superuser",
         ("GET", "/users/{user_id}"): "superuser or self",
@@ -188,10 +188,8 @@ async def test_a_feature_says_who_may_call_its_routes_and_does_no_more(
             statuses = {name: answer.status_code for name, answer in answers.items()}
             assert statuses == {name: refusal or 200 for name, refusal in REFUSALS[access].items()}, path
             responses = documented["GET", path]["responses"]
-            assert ("401" in responses, "403" in responses) == (
-                401 in statuses.values(),
-                403 in statuses.values(),
-            ), path
+            guarded = 401 in statuses.values()
+            assert ("401" in responses, "403" in responses) == (guarded, guarded), path
     capsys.readouterr()
     assert route_table.callback
     route_table.callback(app)

@@ -1,6 +1,7 @@
 """The operator's commands."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
@@ -34,13 +35,14 @@ def file_url(tmp_path: Path) -> str:
 def test_the_route_table_shows_who_may_call_each_route(tmp_path: Path, file_url: str) -> None:
     """It needs no database, and makes none."""
     ended = run(tmp_path, "litestar", "--app", "app.main:app", "route-table", SECRET_KEY=SECRET, DATABASE_URL=file_url)
-    lines = [line.split(maxsplit=2) for line in ended.stdout.splitlines()]
+    lines = [re.split("  +", line) for line in ended.stdout.splitlines()]
     assert ended.returncode == 0
     assert ["POST", "/token", "public"] in lines
     assert ["POST", "/users", "public"] in lines
-    assert ["GET", "/users/me", "signed in"] in lines
-    assert ["GET", "/items/{item_id}", "signed in"] in lines
-    assert ["GET", "/users", "superuser"] in lines
+    assert ["GET", "/users/me", "signed in", "account:read"] in lines
+    assert ["DELETE", "/users/me", "signed in"] in lines
+    assert ["DELETE", "/items/{item_id}", "signed in", "items:write"] in lines
+    assert ["GET", "/users", "superuser", "users:read"] in lines
     assert not (tmp_path / "file").exists()
 
 

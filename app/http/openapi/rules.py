@@ -14,7 +14,7 @@ from litestar.openapi.spec import Example
 from msgspec import Struct
 
 from app.errors import AppError, InvalidFields, OAuthError, OwnerGone, PreconditionFailed, RequestTimeout, Unavailable
-from app.http.access import FORM_KEY, SuperuserOnly, is_lenient, is_public, right_of
+from app.http.access import FORM_KEY, SECURITY_SCHEME, SuperuserOnly, is_lenient, is_public, scope_of
 from app.http.idempotency import RequestInProgress
 from app.http.openapi.changes import DocumentChange, Node, OperationChange
 from app.http.problems import PROBLEM, OAuthProblem, Problem
@@ -24,7 +24,7 @@ from app.http.requests import MAX_ID
 ERRORS = {
     400: ("BadRequest", "The body or the query can't be read", "The body is not valid JSON"),
     401: ("Unauthorized", "No valid access token came with the request", "Not authenticated"),
-    403: ("SuperuserOnly", "The caller has no superuser's rights", SuperuserOnly.detail),
+    403: ("Forbidden", "The token lacks the scope, or the caller the right", SuperuserOnly.detail),
     404: ("NotFound", "There is nothing under this id", "There is nothing at this path"),
     408: ("RequestTimeout", "The body takes too long to arrive", RequestTimeout.detail),
     409: ("Conflict", f"{RequestInProgress.detail}; {OwnerGone.detail}", RequestInProgress.detail),
@@ -84,6 +84,13 @@ def problem_example(status: int, detail: str) -> Node:
     }
 
 
+def name_scope(operation: Node, handler: HTTPRouteHandler) -> None:
+    """Say which scope a guarded operation needs; without one, a token of no scope."""
+    if not is_public(handler):
+        scope = scope_of(handler)
+        operation["security"] = [{SECURITY_SCHEME: [scope] if scope else []}]
+
+
 def describe_form(operation: Node, handler: HTTPRouteHandler) -> None:
     """Say which form an operation takes."""
     if form := handler.opt.get(FORM_KEY):
@@ -129,9 +136,7 @@ def possible_errors(handler: HTTPRouteHandler, operation: Node) -> Iterator[int]
     """Yield the statuses of the errors that an operation can give because of what it is."""
     public = is_public(handler)
     if not public:
-        yield 401
-    if right_of(handler):
-        yield 403
+        yield from (401, 403)
     if "requestBody" in operation:
         yield from (400, 408, 413, 415)
     parameters = {parameter["name"]: parameter["in"] for parameter in operation.get("parameters", [])}
@@ -206,5 +211,5 @@ def nodes(part: object) -> Iterator[Node]:
         yield from nodes(child)
 
 
-OPERATION_RULES: Sequence[OperationChange] = [describe_form, describe_parameters, add_headers, add_errors]
+OPERATION_RULES: Sequence[OperationChange] = [name_scope, describe_form, describe_parameters, add_headers, add_errors]
 DOCUMENT_RULES: Sequence[DocumentChange] = [add_shared, name_int64]
