@@ -76,9 +76,12 @@ def snapshot(source: str) -> Iterator[Connection]:
         creator=lambda: sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None),
         poolclass=NullPool,
     )
-    with engine.connect() as connection:
-        begin(connection)
-        yield connection
+    try:
+        with engine.connect() as connection:
+            begin(connection)
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def sqlite_file(source: str) -> Path:
