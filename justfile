@@ -27,6 +27,10 @@ coverage: (_install "requirements-dev.lock")
 test-scale: (_install "requirements-dev.lock")
     @exec .ci/scale
 
+# Build the image and run it by Docker, alone and by compose; as root it installs Debian's packages of Docker
+test-image: (_install "requirements-dev.lock")
+    @exec .ci/image
+
 # Break what the service depends on and see what it promises in docs/reliability.md hold
 [positional-arguments]
 test-faults *args: (_install "requirements-dev.lock")
