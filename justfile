@@ -60,6 +60,10 @@ types: (_install "requirements-dev.lock")
 migrate: (_install "requirements.lock")
     @{{ python }} -m alembic upgrade head
 
+# Say which settings are in force, whether what they name answers, and what production would refuse
+doctor: (_install "requirements.lock")
+    @exec {{ python }} -m app doctor
+
 # Write a revision that takes the database of DATABASE_URL to what the models say
 [positional-arguments]
 revision message: (_install "requirements-dev.lock")
