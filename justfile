@@ -74,6 +74,11 @@ revision message: (_install "requirements-dev.lock")
 bench *args: (_install "requirements.lock") (_install "requirements-bench.lock" ".venv-bench")
     @exec .venv-bench/bin/python -m benchmarks "$@"
 
+# Turn a fresh clone into a project of one's own: its name, and a sentence that says what it is for
+[positional-arguments]
+rename title about="":
+    @python3 deploy/rename.py "$1" "$2"
+
 # Pin the dependencies of pyproject.toml; with --upgrade, to their current releases
 [positional-arguments]
 lock *args: (_install "requirements-dev.lock")
