@@ -27,6 +27,10 @@ coverage: (_install "requirements-dev.lock")
 test-scale: (_install "requirements-dev.lock")
     @exec .ci/scale
 
+# Build the image and run it by Docker, alone and by compose; as root it installs Debian's packages of Docker
+test-image: (_install "requirements-dev.lock")
+    @exec .ci/image
+
 # Break what the service depends on and see what it promises in docs/reliability.md hold
 [positional-arguments]
 test-faults *args: (_install "requirements-dev.lock")
@@ -56,6 +60,10 @@ types: (_install "requirements-dev.lock")
 migrate: (_install "requirements.lock")
     @{{ python }} -m alembic upgrade head
 
+# Say which settings are in force, whether what they name answers, and what production would refuse
+doctor: (_install "requirements.lock")
+    @exec {{ python }} -m app doctor
+
 # Write a revision that takes the database of DATABASE_URL to what the models say
 [positional-arguments]
 revision message: (_install "requirements-dev.lock")
@@ -65,6 +73,11 @@ revision message: (_install "requirements-dev.lock")
 [positional-arguments]
 bench *args: (_install "requirements.lock") (_install "requirements-bench.lock" ".venv-bench")
     @exec .venv-bench/bin/python -m benchmarks "$@"
+
+# Turn a fresh clone into a project of one's own: its name, and a sentence that says what it is for
+[positional-arguments]
+rename title about="":
+    @python3 deploy/rename.py "$1" "$2"
 
 # Pin the dependencies of pyproject.toml; with --upgrade, to their current releases
 [positional-arguments]

@@ -1,4 +1,7 @@
-"""The program that starts the service: `python -m app`; with `--reload` it starts again when the code changes."""
+"""The program that starts the service: `python -m app`; with `--reload` it starts again when the code changes.
+
+`python -m app doctor` examines the installation instead.
+"""
 
 import asyncio
 import multiprocessing
@@ -21,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import logs
 from app.database.failures import error_summary
 from app.database.sessions import Database
+from app.operations.doctor import examine
 from app.operations.health import log_connections
 from app.operations.listening import address_of, claim
 from app.operations.server import DrainingServer
@@ -64,7 +68,7 @@ def announce(settings: Settings) -> None:
     if settings.production:
         log = structlog.get_logger()
         log.info("starting", url=settings.url, docs=docs, workers=settings.workers)
-        for doubt in settings.doubts:
+        for doubt in settings.production_doubts:
             log.warning(doubt)
     else:
         logs.say(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar")
@@ -165,6 +169,8 @@ def server(settings: Settings, address: str, file: Path | None, *, reload: bool)
 
 if __name__ == "__main__":
     try:
+        if sys.argv[1:] == ["doctor"]:
+            sys.exit(examine())
         serve(reload="--reload" in sys.argv[1:])
     except SettingsError as error:
         sys.exit(f"Configuration error: {error}")

@@ -138,10 +138,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         # An IPv6 address has brackets in a URL, where HOST was copied from.
         msgspec.structs.force_setattr(self, "host", self.host.removeprefix("[").removesuffix("]"))
         msgspec.structs.force_setattr(self, "cors_origins", tuple(map(as_browsers_write, self.cors_origins)))
-        check_secret(self.secret_key, self.algorithm, production=self.production)
-        if self.secret_key_previous:
-            check_secret(self.secret_key_previous, self.algorithm, production=False)
-        check_origins(self.cors_origins, production=self.production)
+        for key in filter(None, (self.secret_key, self.secret_key_previous)):
+            check_length(key, self.algorithm)
+        check_origins(self.cors_origins)
         check_database_url(self.database_url)
         if self.on_postgresql and self.worker_pool_size < MIN_CONNECTIONS:
             raise SettingsError(f"DATABASE_POOL_SIZE must be at least {MIN_CONNECTIONS} for each of the WORKERS")
@@ -154,10 +153,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         if self.smtp_url:
             smtp_server(self.smtp_url)
         check_public_url(self.public_url)
-        if self.production and not self.public_url and is_unspecified(self.host):
-            raise SettingsError(f"PUBLIC_URL is not set, and links in mails can't lead to {self.url}")
         if self.otel_exporter_otlp_endpoint:
             check_collector(self.otel_exporter_otlp_endpoint)
+        if self.production and self.production_refusals:
+            raise SettingsError(self.production_refusals[0])
 
     @property
     def production(self) -> bool:
@@ -165,7 +164,18 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return self.environment == "production"
 
     @property
-    def doubts(self) -> Sequence[str]:
+    def production_refusals(self) -> Sequence[str]:
+        """The lines about settings that are too unsafe for production, in any environment."""
+        lines = {
+            "SECRET_KEY looks like an example; production needs a random one": is_example(self.secret_key),
+            "CORS_ORIGINS must name its origins in production, not *": "*" in self.cors_origins,
+            f"PUBLIC_URL is not set, and links in mails can't lead to {self.url}": not self.public_url
+            and is_unspecified(self.host),
+        }
+        return [line for line, applies in lines.items() if applies]
+
+    @property
+    def production_doubts(self) -> Sequence[str]:
         """The lines about settings that work in production, but are hardly meant so."""
         lines = {
             f"PUBLIC_URL is not set: tokens and links in mails name {self.url}": not self.public_url,
@@ -173,7 +183,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             f"MAIL_FROM is not set: mails come from {DEFAULT_MAIL_FROM}": self.smtp_url
             and self.mail_from == DEFAULT_MAIL_FROM,
         }
-        return [line for line, applies in lines.items() if applies and self.production]
+        return [line for line, applies in lines.items() if applies]
 
     @property
     def on_postgresql(self) -> bool:
@@ -224,6 +234,13 @@ def variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables of `.env`, overridden by those of the environment. Raise SettingsError."""
     environ = os.environ if environ is None else environ
     return file_variables(environ) | dict(environ)
+
+
+def sources() -> dict[str, str]:
+    """Return where each variable that is set comes from: the environment, or `.env`."""
+    return {
+        name: "environment" if name in os.environ else str(ENV_FILE) for name, value in variables().items() if value
+    }
 
 
 def file_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -291,19 +308,19 @@ def write_first_secret() -> bool:
     return True
 
 
-def check_secret(secret: str, algorithm: str, *, production: bool) -> None:
-    """Raise SettingsError for a key that is too short for its algorithm, and in production for an example."""
+def check_length(secret: str, algorithm: str) -> None:
+    """Raise SettingsError for a key that is too short for its algorithm."""
     if len(secret.encode()) < (needed := KEY_BYTES[algorithm]):
         raise SettingsError(f"SECRET_KEY must have at least {needed} bytes for {algorithm}")
-    example = any(word in secret.lower() for word in EXAMPLE_WORDS) or len(set(secret)) < MIN_DISTINCT_CHARACTERS
-    if production and example:
-        raise SettingsError("SECRET_KEY looks like an example; production needs a random one")
 
 
-def check_origins(origins: tuple[str, ...], *, production: bool) -> None:
-    """Raise SettingsError for anything but origins, and in production for the wildcard."""
-    if production and "*" in origins:
-        raise SettingsError("CORS_ORIGINS must name its origins in production, not *")
+def is_example(secret: str) -> bool:
+    """Return whether a key is hardly random."""
+    return any(word in secret.lower() for word in EXAMPLE_WORDS) or len(set(secret)) < MIN_DISTINCT_CHARACTERS
+
+
+def check_origins(origins: tuple[str, ...]) -> None:
+    """Raise SettingsError for anything but origins, and the wildcard."""
     for origin in origins:
         # The framework would take a * within an origin for anything.
         if origin != "*" and not ORIGIN.fullmatch(origin):

@@ -24,6 +24,7 @@ import app.main  # noqa: F401 - imports every model, and with it puts its table 
 from app.database.engine import UNPREPARED, accept_libpq, driver_url, sqlite_engine, transactional
 from app.database.failures import error_summary
 from app.database.models import Base
+from app.database.progress import bars
 from app.settings import SettingsError, database_url
 
 # Any number that no other program takes on the same server.
@@ -103,6 +104,7 @@ def create_engine(url: str) -> tuple[AsyncEngine, AsyncEngine]:
 
 async def run() -> None:
     """Connect, and migrate in one transaction; on SQLite it begins with the write lock."""
+    bars.set(True)
     try:
         engine, writer = create_engine(context.config.attributes.get("url") or database_url())
         connection = await writer.connect()

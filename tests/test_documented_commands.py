@@ -274,6 +274,8 @@ async def test_the_first_request_is_answered_by_a_service_on_postgresql(
     checkout: Path, empty_postgresql_url: str, free_tcp_port: int
 ) -> None:
     """`just run` migrates first."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
     start = script("DATABASE_URL=").replace("postgresql://user:password@localhost/backend", f"'{empty_postgresql_url}'")
     request = script("curl").replace("127.0.0.1:8000", f"127.0.0.1:{free_tcp_port}")
     with served(checkout, start, free_tcp_port):

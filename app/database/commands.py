@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 from app.database.failures import database_error
+from app.database.progress import bars
 from app.database.sessions import Database
 from app.errors import AppError, InvalidFields
 
@@ -13,12 +14,13 @@ Result = TypeVar("Result")
 
 
 def run(database: Database, work: Coroutine[None, None, Result]) -> Result:
-    """Return the result of some work, and close the database.
+    """Return the result of some work, which may show bars of its progress, and close the database.
 
     For errors of the application and outages of the database, print one line and exit with status 1.
     """
 
     async def run_and_close() -> Result:
+        bars.set(True)
         try:
             return await work
         finally:

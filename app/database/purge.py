@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase
 
 from app.database.models import table_of
+from app.database.progress import progress
 from app.database.sessions import Database
 
 BATCH = 5_000
@@ -23,17 +24,19 @@ async def delete_in_batches(database: Database, model: type[DeclarativeBase], wh
     even a small batch fails.
     """
     total, size, end = 0, BATCH, monotonic() + WITHIN_SECONDS
-    while monotonic() < end:
-        try:
-            deleted = await delete_batch(database, model, which, size)
-        except (DBAPIError, TimeoutError):
-            if size <= MIN_BATCH:
-                raise
-            size = max(MIN_BATCH, size // 4)
-            continue
-        total += deleted
-        if deleted < size:
-            break
+    with progress(f"purge {table_of(model).name}") as advance:
+        while monotonic() < end:
+            try:
+                deleted = await delete_batch(database, model, which, size)
+            except (DBAPIError, TimeoutError):
+                if size <= MIN_BATCH:
+                    raise
+                size = max(MIN_BATCH, size // 4)
+                continue
+            total += deleted
+            advance(deleted)
+            if deleted < size:
+                break
     return total
 
 

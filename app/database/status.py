@@ -1,6 +1,6 @@
-"""Statements about a database as a whole: its migration, and its limit of connections."""
+"""Statements about a database as a whole: its version, its migration, and its limit of connections."""
 
-from sqlalchemy import Integer, String, literal_column, select, table
+from sqlalchemy import Boolean, Integer, String, literal_column, select, table
 
 from app.database.sessions import Database
 
@@ -12,6 +12,23 @@ CONNECTION_LIMIT = select(
     - literal_column("current_setting('superuser_reserved_connections')::int", Integer())
     - literal_column("coalesce(current_setting('reserved_connections', true)::int, 0)", Integer())
 )
+VERSIONS = {
+    "postgresql": select(literal_column("'PostgreSQL ' || current_setting('server_version')", String())),
+    "sqlite": select(literal_column("'SQLite ' || sqlite_version()", String())),
+}
+IS_STANDBY = select(literal_column("pg_is_in_recovery()", Boolean()))
+
+
+async def server_version(database: Database) -> str:
+    """Return the kind and the version of a database. Raise DBAPIError and OSError."""
+    rows = await database.fetch(VERSIONS[database.engine.dialect.name], {})
+    return rows[0][0]
+
+
+async def is_standby(database: Database) -> bool:
+    """Return whether a PostgreSQL server replays what a primary writes. Raise DBAPIError and OSError."""
+    rows = await database.fetch(IS_STANDBY, {})
+    return rows[0][0]
 
 
 async def revision(database: Database) -> str | None:

@@ -40,10 +40,14 @@ def all_rows(table: Table, connection: Connection) -> Result[tuple[Any, ...]]:
     return connection.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE))
 
 
-async def count_rows(table: Table, old: Connection, new: AsyncConnection) -> tuple[int, int]:
-    """Return the number of a table's rows in the old database, and that in the new one."""
-    count = select(func.count()).select_from(table)
-    return old.execute(count).scalar_one(), (await new.execute(count)).scalar_one()
+def count_old(table: Table, old: Connection) -> int:
+    """Return the number of a table's rows in the old database."""
+    return old.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+async def count_new(table: Table, new: AsyncConnection) -> int:
+    """Return the number of a table's rows in the new database."""
+    return (await new.execute(select(func.count()).select_from(table))).scalar_one()
 
 
 def last_key(column: Column[Any], connection: Connection) -> int:

@@ -44,16 +44,7 @@ class SmtpMailer:
 
     async def send(self, message: EmailMessage) -> None:
         """Send a message to the server, within SEND_WITHIN_SECONDS. Raise aiosmtplib.SMTPException and OSError."""
-        server = self.server
-        client = aiosmtplib.SMTP(
-            hostname=server.host,
-            port=server.port,
-            username=server.username or None,
-            password=server.password or None,
-            use_tls=server.tls,
-            start_tls=server.start_tls,
-            timeout=ANSWER_WITHIN_SECONDS,
-        )
+        client = self._client()
         try:
             async with asyncio.timeout(SEND_WITHIN_SECONDS):
                 await client.connect()
@@ -63,6 +54,28 @@ class SmtpMailer:
                 await client.quit(timeout=QUIT_WITHIN_SECONDS)
         finally:
             client.close()
+
+    async def check(self) -> None:
+        """Sign in to the server, and send nothing. Raise as `send` does."""
+        client = self._client()
+        try:
+            async with asyncio.timeout(SEND_WITHIN_SECONDS):
+                await client.connect()
+                await client.quit(timeout=QUIT_WITHIN_SECONDS)
+        finally:
+            client.close()
+
+    def _client(self) -> aiosmtplib.SMTP:
+        server = self.server
+        return aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            username=server.username or None,
+            password=server.password or None,
+            use_tls=server.tls,
+            start_tls=server.start_tls,
+            timeout=ANSWER_WITHIN_SECONDS,
+        )
 
 
 class FileMailer:

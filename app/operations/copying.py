@@ -19,10 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from app.database.engine import accept_libpq, driver_url
 from app.database.failures import error_summary
 from app.database.models import Base
+from app.database.progress import progress
 from app.database.tables import (
+    ROWS_AT_ONCE,
     all_rows,
     begin,
-    count_rows,
+    count_new,
+    count_old,
     filled_tables,
     last_key,
     lock_tables,
@@ -76,9 +79,12 @@ def snapshot(source: str) -> Iterator[Connection]:
         creator=lambda: sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None),
         poolclass=NullPool,
     )
-    with engine.connect() as connection:
-        begin(connection)
-        yield connection
+    try:
+        with engine.connect() as connection:
+            begin(connection)
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def sqlite_file(source: str) -> Path:
@@ -104,25 +110,28 @@ async def copy_table(table: Table, old: Connection, new: AsyncConnection) -> int
     """Copy the rows of one table, and return their number. Raise CopyError, also when the numbers of rows differ."""
     driver: Any = (await new.get_raw_connection()).driver_connection
     columns = [column.name for column in table.columns]
-    with all_rows(table, old) as rows:
+    with all_rows(table, old) as rows, progress(table.name, count_old(table, old)) as advance:
+        records = converted_rows(rows, table, new, advance)
         try:
-            await driver.copy_records_to_table(table.name, columns=columns, records=converted_rows(rows, table, new))
+            await driver.copy_records_to_table(table.name, columns=columns, records=records)
         except (PostgresError, TypeError, ValueError) as error:  # SQLite allows any value in any column.
             raise CopyError(f"Nothing was copied: {table.name}: {error_summary(error)}") from error
     await continue_keys(table, old, new)
-    before, after = await count_rows(table, old, new)
+    before, after = count_old(table, old), await count_new(table, new)
     if before != after:
         raise CopyError(f"Nothing was copied: {table.name} had {before} rows, of which {after} arrived")
     return after
 
 
 async def converted_rows(
-    rows: Result[tuple[Any, ...]], table: Table, new: AsyncConnection
+    rows: Result[tuple[Any, ...]], table: Table, new: AsyncConnection, advance: Callable[[int], None]
 ) -> AsyncIterator[Sequence[object]]:
     """Yield each row for the driver: SQLAlchemy's types have read it from SQLite, and convert it for PostgreSQL."""
     writers = [column.type.dialect_impl(new.dialect).bind_processor(new.dialect) for column in table.columns]
-    for row in rows:
+    for number, row in enumerate(rows, 1):
         yield [writer(value) if writer else value for writer, value in zip(writers, row, strict=True)]
+        if number % ROWS_AT_ONCE == 0:
+            advance(ROWS_AT_ONCE)
 
 
 async def continue_keys(table: Table, old: Connection, new: AsyncConnection) -> None:

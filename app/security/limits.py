@@ -90,6 +90,15 @@ class Limits:
         await count(FAILED_LOGINS_PER_NETWORK, network)
         return matches
 
+    async def ping(self) -> None:
+        """Ask the shared storage for an answer, where there is one. Raise redis.RedisError and OSError."""
+        if self.pool:
+            from redis.asyncio import Redis  # noqa: PLC0415 - see connection_pool
+
+            # Its annotation is that of the client without asyncio, too.
+            client: Any = Redis(connection_pool=self.pool)
+            await client.ping()
+
     async def close(self) -> None:
         """Close the connections to the shared storage."""
         if self.pool:

@@ -4,4 +4,5 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY pgbouncer.ini /etc/pgbouncer/pgbouncer.ini
 USER postgres
-CMD ["pgbouncer", "/etc/pgbouncer/pgbouncer.ini"]
+# Compose can't write a config into a container whose file system is read-only; /tmp is in memory.
+CMD ["sh", "-c", "umask 077 && printf '\"backend\" \"%s\"\\n' \"$POSTGRES_PASSWORD\" >/tmp/userlist.txt && exec pgbouncer /etc/pgbouncer/pgbouncer.ini"]

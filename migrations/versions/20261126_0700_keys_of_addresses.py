@@ -8,6 +8,8 @@ Create Date: 2026-11-26 07:00:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
+from app.database.progress import progress
+
 revision = "5e9a0c3d71b4"
 down_revision = "c41d7e05b8a3"
 branch_labels = None
@@ -24,14 +26,17 @@ def upgrade() -> None:
     op.add_column("sessions", sa.Column("repeats", BIG_INT, server_default="0", nullable=False))
     connection = op.get_bind()
     last = 0
-    while rows := connection.execute(
-        sa.select(USERS.c.id, USERS.c.email).where(USERS.c.id > last).order_by(USERS.c.id).limit(ROWS_AT_ONCE)
-    ).all():
-        last = rows[-1].id
-        for row in rows:
-            # Keys of others stay as they are.
-            if not row.email.isascii():
-                connection.execute(sa.update(USERS).where(USERS.c.id == row.id).values(email_key=key_of(row.email)))
+    users = connection.execute(sa.select(sa.func.count()).select_from(USERS)).scalar_one()
+    with progress("keys of addresses", users) as advance:
+        while rows := connection.execute(
+            sa.select(USERS.c.id, USERS.c.email).where(USERS.c.id > last).order_by(USERS.c.id).limit(ROWS_AT_ONCE)
+        ).all():
+            last = rows[-1].id
+            for row in rows:
+                # Keys of others stay as they are.
+                if not row.email.isascii():
+                    connection.execute(sa.update(USERS).where(USERS.c.id == row.id).values(email_key=key_of(row.email)))
+            advance(len(rows))
 
 
 def key_of(address: str) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ async def copy(source: str, target: str) -> dict[str, int]:
 
 def change(url: str, statement: str) -> None:
     """Run a statement on an SQLite database."""
-    with sqlite3.connect(make_url(url).database or "") as file:
+    with closing(sqlite3.connect(make_url(url).database or "", isolation_level=None)) as file:
         file.execute(statement)
 
 

@@ -18,6 +18,7 @@ from app.http.openapi.repairs import DOCUMENT_REPAIRS, OPERATION_REPAIRS
 from app.http.openapi.rules import DOCUMENT_RULES, OPERATION_RULES
 from app.settings import Settings
 
+TITLE = "Backend API"
 DESCRIPTION = """\
 Accounts, OAuth2 sign-in, and resources that belong to whoever made them.
 
@@ -72,7 +73,7 @@ def openapi_config(settings: Settings, tags: Sequence[Tag]) -> OpenAPIConfig:
         return handler.handler_name
 
     config = DocumentConfig(
-        title="Backend API",
+        title=TITLE,
         version=__version__,
         description=DESCRIPTION,
         tags=list(tags),
