@@ -24,7 +24,7 @@ from app.database.sessions import Database
 from app.operations.health import log_connections
 from app.operations.listening import address_of, claim
 from app.operations.server import DrainingServer
-from app.operations.workers import STOP_SECONDS, forget_signals_in_workers
+from app.operations.workers import STOP_SECONDS, forget_signals_in_workers, run_worker
 from app.settings import ENV_FILE, Settings, SettingsError, make_private, write_first_secret
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,7 @@ def serve(*, reload: bool = False) -> None:
 
         supervisor = server(settings, address, file, reload=reload)
         supervisor.on_startup(lambda: announce(settings))
-        supervisor.serve(target_loader=load_worker, wrap_loader=False)
+        supervisor.serve(spawn_target=run_worker, target_loader=load_worker, wrap_loader=False)
 
 
 def announce(settings: Settings) -> None:
