@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import logs
 from app.database.failures import error_summary
 from app.database.sessions import Database
+from app.operations.connections import BACKLOG, connections_per_worker
 from app.operations.health import log_connections
 from app.operations.listening import address_of, claim
 from app.operations.server import DrainingServer
@@ -154,6 +155,8 @@ def server(settings: Settings, address: str, file: Path | None, *, reload: bool)
             header_read_timeout=settings.keep_alive_seconds * 1000, max_buffer_size=MAX_HEADER_BYTES
         ),
         websockets=False,
+        backlog=BACKLOG,
+        backpressure=connections_per_worker(settings),
         log_level=LogLevels.warning,
         log_dictconfig={"loggers": GRANIAN_LOGGERS},
         respawn_failed_workers=True,

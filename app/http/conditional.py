@@ -15,7 +15,7 @@ IfMatch = Annotated[
     str | None,
     HeaderParameter(
         name="If-Match",
-        description="Do it only while the tag is one of these, also where a proxy has made it weak (`W/`). With `*`, or "
+        description="Do it only while the tag is one of these, even if a proxy has made it weak (`W/`). With `*`, or "
         "without the header, the last writer wins.",
         examples=[Example(summary="any version", value="*"), Example(summary="one version", value='"3"')],
     ),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 import time
 from multiprocessing import parent_process
@@ -11,12 +10,10 @@ from typing import Any
 
 from granian.server.mp import MPServer
 
+from app.operations.connections import bound_what_clients_hold
+
 STOP_SECONDS = 30
 """The most seconds that a worker that is told to stop has for the requests it has begun."""
-TAKEN_WITHIN_SECONDS = 30
-"""The seconds after which a client is given up that takes nothing of its answer, or whose network is away."""
-UNSENT_BYTES = 128 * 1024
-"""The most bytes of an answer that the system keeps for a client that doesn't read, roughly."""
 
 
 def run_worker(number: int, name: str | None, load: Any, sockets: Any, *options: Any) -> None:  # noqa: ANN401 - Granian's
@@ -28,13 +25,6 @@ def run_worker(number: int, name: str | None, load: Any, sockets: Any, *options:
         bound_what_clients_hold(shared.get_fd())
         spec = None
     MPServer._spawn_asgi_lifespan_worker(number, name, load, ((spec, shared), handle), *options)  # noqa: SLF001
-
-
-def bound_what_clients_hold(listening: int) -> None:
-    """Set the options of a listening socket, which every connection inherits."""
-    with socket.socket(fileno=os.dup(listening)) as copy:
-        copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKEN_WITHIN_SECONDS * 1000)
-        copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def forget_signals_in_workers() -> None:

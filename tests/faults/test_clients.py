@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from app.http.docs.pages import ASSETS, assets_version
+from app.operations.connections import allow_files
 from tests.faults.load import (
     FORM,
     HUNG_UP,
@@ -126,6 +127,50 @@ async def test_slow_and_silent_clients_are_closed_and_slow_nobody_down(
     record_property("longest s", round(max(seconds for _, seconds in ends), 1))
     record_property("others' p99 ms", others.p99_ms)
     record_property("more MB", more)
+
+
+async def test_half_open_connections_leave_room_for_others(
+    tmp_path: Path, free_tcp_port: int, record_property: Record
+) -> None:
+    """Of 2,000 at once, none sends the end of its headers."""
+    allow_files(8192)
+    with service(tmp_path, free_tcp_port, DATABASE_URL=f"sqlite:///{tmp_path}/db", **PRODUCTION) as process:
+        (worker,) = workers(process.pid)
+        before = resident_mb(worker)
+        async with AsyncExitStack() as stack:
+            await open_halfway(stack, free_tcp_port, 2000)
+            assert await once(free_tcp_port, request("GET", "/health/live")) == 200
+            assert open_files(worker) > 2000
+            more = resident_mb(worker) - before
+        await wait_until_idle(free_tcp_port)
+    assert more < MORE_MB * 2
+    record_property("more MB", more)
+
+
+async def test_connections_over_the_bound_cost_the_newest(
+    tmp_path: Path, free_tcp_port: int, record_property: Record
+) -> None:
+    """Who was there before is served on; a new one waits until half-open ones are closed."""
+    variables = PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db", "MAX_CONNECTIONS": "256"}
+    with service(tmp_path, free_tcp_port, **variables):
+        async with AsyncExitStack() as stack, Connection.to(free_tcp_port) as kept:
+            await kept.send(request("GET", "/health/live"))
+            assert await kept.status() == 200
+            await open_halfway(stack, free_tcp_port, 400)
+            newest = asyncio.create_task(once(free_tcp_port, request("GET", "/health/live")))
+            for _ in range(100):
+                await kept.send(request("GET", "/health/live"))
+                assert await kept.status() == 200
+            started = monotonic()
+            assert await newest == 200
+    record_property("the newest waited s", round(monotonic() - started, 1))
+
+
+async def open_halfway(stack: AsyncExitStack, port: int, count: int) -> None:
+    """Open connections that begin a request, until the stack is closed."""
+    for _ in range(count):
+        connection = await stack.enter_async_context(Connection.to(port))
+        await connection.send(b"GET /health/live HTTP/1.1\r\n")
 
 
 READERS = 300
