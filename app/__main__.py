@@ -24,11 +24,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import logs
 from app.database.failures import error_summary
 from app.database.sessions import Database
+from app.operations.connections import BACKLOG, connections_per_worker
 from app.operations.doctor import examine
 from app.operations.health import log_connections
 from app.operations.listening import address_of, claim
 from app.operations.server import DrainingServer
-from app.operations.workers import STOP_SECONDS, forget_signals_in_workers
+from app.operations.workers import STOP_SECONDS, forget_signals_in_workers, run_worker
 from app.settings import ENV_FILE, Settings, SettingsError, make_private, write_first_secret
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +60,7 @@ def serve(*, reload: bool = False) -> None:
 
         supervisor = server(settings, address, file, reload=reload)
         supervisor.on_startup(lambda: announce(settings))
-        supervisor.serve(target_loader=load_worker, wrap_loader=False)
+        supervisor.serve(spawn_target=run_worker, target_loader=load_worker, wrap_loader=False)
 
 
 def announce(settings: Settings) -> None:
@@ -158,6 +159,8 @@ def server(settings: Settings, address: str, file: Path | None, *, reload: bool)
             header_read_timeout=settings.keep_alive_seconds * 1000, max_buffer_size=MAX_HEADER_BYTES
         ),
         websockets=False,
+        backlog=BACKLOG,
+        backpressure=connections_per_worker(settings),
         log_level=LogLevels.warning,
         log_dictconfig={"loggers": GRANIAN_LOGGERS},
         respawn_failed_workers=True,

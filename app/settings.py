@@ -114,6 +114,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
     """The time that a connection may be idle, and that headers may take to arrive: the server has one for both."""
+    max_connections: Annotated[int, Meta(ge=256, le=1_000_000)] = 8192
+    """The most connections of clients at once, of all workers together."""
     drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
     drain_file: str = ""
     """The path of a file that exists once this instance is about to stop; `python -m app` sets it for its workers."""

@@ -48,11 +48,10 @@ EmailAddress = Annotated[
 
 
 FormText = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
-# The parameters of a form that its operation doesn't know, and the most parameters of a form.
-OTHER_PARAMETERS: dict[str, Any] = {
-    "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$"},
-    "maxProperties": MAX_PARAMETERS,
-}
+# Parameters that an operation doesn't know are texts, too. It stands below `then`, where generators of clients don't
+# look: they would make a type of it that has no place for a parameter that may be left out.
+TEXTS: dict[str, Any] = {"patternProperties": {"": {"type": "string", "pattern": r"^[^\x00]*$"}}}
+FEW = {"maxProperties": MAX_PARAMETERS}
 NOT_EMPTY = {"minLength": 1}
 
 
@@ -60,10 +59,11 @@ class TokenRequest(Struct):
     """The form of the token endpoint (RFC 6749, sections 4.3.2 and 6); what it doesn't know it ignores."""
 
     # The parameters of each grant; an empty one counts as absent.
-    more_json_schema: ClassVar[dict[str, Any]] = OTHER_PARAMETERS | {
+    more_json_schema: ClassVar[dict[str, Any]] = FEW | {
         "if": {"properties": {"grant_type": {"const": "refresh_token"}}, "required": ["grant_type"]},
-        "then": {"properties": {"refresh_token": NOT_EMPTY}, "required": ["refresh_token"]},
-        "else": {"properties": {"username": NOT_EMPTY, "password": NOT_EMPTY}, "required": ["username", "password"]},
+        "then": TEXTS | {"properties": {"refresh_token": NOT_EMPTY}, "required": ["refresh_token"]},
+        "else": TEXTS
+        | {"properties": {"username": NOT_EMPTY, "password": NOT_EMPTY}, "required": ["username", "password"]},
     }
 
     grant_type: Literal["password", "refresh_token"] = "password"
@@ -93,7 +93,7 @@ class TokenRequest(Struct):
 class RevocationRequest(Struct):
     """The form of the revocation endpoint (RFC 7009, section 2.1); what it doesn't know it ignores."""
 
-    more_json_schema: ClassVar[dict[str, Any]] = OTHER_PARAMETERS
+    more_json_schema: ClassVar[dict[str, Any]] = FEW | {"if": {"required": ["token"]}, "then": TEXTS}
 
     token: Annotated[
         FormText,

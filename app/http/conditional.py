@@ -15,7 +15,8 @@ IfMatch = Annotated[
     str | None,
     HeaderParameter(
         name="If-Match",
-        description="Do it only while the tag is one of these. With `*`, or without the header, the last writer wins.",
+        description="Do it only while the tag is one of these, even if a proxy has made it weak (`W/`). With `*`, or "
+        "without the header, the last writer wins.",
         examples=[Example(summary="any version", value="*"), Example(summary="one version", value='"3"')],
     ),
 ]
@@ -30,7 +31,7 @@ IfNoneMatch = Annotated[
 TAGGED = [ResponseHeader(name="ETag", description="Names this version of it, for `If-Match`.", documentation_only=True)]
 UNCHANGED = {304: ResponseSpec(None, description="The client's copy is current", generate_examples=False)}
 
-TAG = re.compile(r'(W/)?"([^"]*)"')
+TAG = re.compile(r'(?:W/)?"([^"]*)"')
 # Versions in the form that `entity_tag` gives them, and in no other.
 VERSION = re.compile(r"[1-9][0-9]{0,18}\Z")
 
@@ -57,11 +58,15 @@ def is_unchanged(if_none_match: str | None, version: int) -> bool:
     """Return whether one of the client's copies is current, by weak comparison (section 8.8.3.2)."""
     if if_none_match is None:
         return False
-    return if_none_match.strip() == "*" or any(tag == str(version) for _, tag in TAG.findall(if_none_match))
+    return if_none_match.strip() == "*" or str(version) in TAG.findall(if_none_match)
 
 
 def expected_versions(if_match: str | None) -> frozenset[int] | None:
-    """Return the versions that the client lets be changed, None for any; by strong comparison, no weak tag matches."""
+    """Return the versions that the client lets be changed, None for any.
+
+    A weak tag counts as a strong one, against section 13.1.1: a proxy that compresses an answer weakens its tag, which
+    still names the same version of the row.
+    """
     if if_match is None or if_match.strip() == "*":
         return None
-    return frozenset(int(tag) for weak, tag in TAG.findall(if_match) if not weak and VERSION.match(tag))
+    return frozenset(int(tag) for tag in TAG.findall(if_match) if VERSION.match(tag))

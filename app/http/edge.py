@@ -1,31 +1,27 @@
 """The outermost ASGI layer: HEAD as GET, request ids, security headers and the access log, also for failed requests."""
 
-import asyncio
-import re
-import secrets
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import structlog
+from litestar import Request
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
+from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPScope, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from app import logs
-from app.errors import BadRequest, RequestTimeout
+from app.errors import BadRequest
 from app.http.access import is_public
+from app.http.bodies import PART_BYTES, RequestBody, parts
+from app.http.headers import combine_lists, lines_by_name, names_one_host, request_id
+from app.http.problems import respond
 
 # A client can make up further methods, which must get neither into logs nor into metrics' labels, which are kept for
 # ever.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 UNROUTABLE_PATH = "/."
-VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}\Z")
-
-BODY_WITHIN_SECONDS = 25
-"""The most seconds between the arrival of a request's headers and the end of its body, however slowly its parts come. A
-worker that is told to stop waits longer than that."""
 
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -74,11 +70,14 @@ class Edge:
         if self.observer:
             self.observer.arrived()
         try:
-            await self.app(exchange.scope, exchange.receive, exchange.send)
+            app = self.app if exchange.is_addressed else refuse_without_host
+            await app(exchange.scope, exchange.body.receive, exchange.send)
         finally:
             exchange.log_access(self.logger)
             if self.observer:
                 self.observer.answered(exchange.method, exchange.route, exchange.status, exchange.seconds)
+        if exchange.body.unread:
+            await exchange.body.read_rest()
 
 
 class PathPrefix:
@@ -113,12 +112,12 @@ class Exchange:
 
     __slots__ = (
         "allow",
+        "body",
         "headers",
+        "is_addressed",
         "is_head",
-        "is_received",
         "request_id",
         "scope",
-        "server_receive",
         "server_send",
         "started",
         "status",
@@ -133,7 +132,11 @@ class Exchange:
         allow: Mapping[str, bytes],
     ) -> None:
         self.started = perf_counter()
-        self.request_id = request_id(scope)
+        lines = lines_by_name(scope["headers"])
+        self.body = RequestBody(receive, lines)
+        self.is_addressed = names_one_host(scope, lines)
+        combine_lists(scope, lines)
+        self.request_id = request_id(lines)
         logs.request_id.set(self.request_id)
         self.is_head = scope["method"] == "HEAD"
         self.scope = scope
@@ -145,39 +148,30 @@ class Exchange:
             # Not reported: `normalize_path` in litestar/utils/path.py.
             scope["path"] = UNROUTABLE_PATH
         self.scope.setdefault("state", {})["request_id"] = self.request_id
-        self.server_receive = receive
-        self.is_received = False
         self.server_send = send
         self.headers = headers
         self.allow = allow
         self.status = 0
-
-    async def receive(self) -> ReceiveMessage:
-        """Return the next message of the request. A request whose body isn't read pays nothing for the deadline.
-
-        Raise RequestTimeout after BODY_WITHIN_SECONDS, and BadRequest when the client disconnects before the body's
-        end.
-        """
-        if self.is_received:
-            return await self.server_receive()
-        try:
-            async with asyncio.timeout(BODY_WITHIN_SECONDS - self.seconds):
-                message = await self.server_receive()
-        except TimeoutError:
-            raise RequestTimeout from None
-        if message["type"] != "http.request":
-            raise BadRequest("The body is cut off")
-        self.is_received = not message.get("more_body", False)
-        return message
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer to the server, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = self.answer_headers(list(message["headers"]))
-        elif self.is_head and message["type"] == "http.response.body":
-            message["body"] = b""
+        elif message["type"] == "http.response.body":
+            await self.send_body(message)
+            return
         await self.server_send(message)
+
+    async def send_body(self, message: HTTPResponseBodyEvent) -> None:
+        """Pass a body to the server, in parts where it is large; the answer to HEAD has none."""
+        if self.is_head:
+            message["body"] = b""
+        if len(message["body"]) <= PART_BYTES:
+            await self.server_send(message)
+            return
+        for part in parts(message):
+            await self.server_send(part)
 
     def answer_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the headers of an answer: the handler's own, and the defaults for those that it doesn't set."""
@@ -186,6 +180,8 @@ class Exchange:
             headers = [(name, self.allow_header(value) if name == b"allow" else value) for name, value in headers]
         headers += [header for header in self.headers if header[0] not in own]
         headers.append((b"x-request-id", self.request_id.encode()))
+        if self.body.is_long and b"connection" not in own:
+            headers.append((b"connection", b"close"))
         if b"cache-control" not in own and self.is_guarded():
             headers.append((b"cache-control", b"private, no-cache"))
         return headers
@@ -229,12 +225,11 @@ class Exchange:
         )
 
 
-def request_id(scope: HTTPScope) -> str:
-    """Return the client's X-Request-ID where it is valid, else a random one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and VALID_REQUEST_ID.match(value):
-            return value.decode("ascii")
-    return secrets.token_hex(16)
+async def refuse_without_host(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that doesn't have one Host header, which may be meant for another service."""
+    request: Request[Any, Any, Any] = Request(scope, receive, send)
+    answer = respond(request, BadRequest("A request must have one Host header")).to_asgi_response(None, request)
+    await answer(scope, receive, send)
 
 
 def with_head(allow: bytes) -> bytes:

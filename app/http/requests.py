@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
+from litestar.datastructures import Headers
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from litestar.routes import HTTPRoute
@@ -37,6 +38,8 @@ MAX_UNKNOWN_FIELDS = 20
 QUERY_PARAMETERS = "query_parameters"
 # Numbers and booleans have one form each. No text may have NUL, which PostgreSQL can neither store nor compare.
 CANONICAL_VALUES = {int: re.compile(r"(0|-?[1-9][0-9]*)\Z"), bool: re.compile(r"(true|false)\Z")}
+CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)')
+LONGEST_MEDIA_TYPE = 255
 ANY_VALUE = re.compile(r"[^\0]*\Z")
 
 
@@ -137,7 +140,7 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
         if query := request.scope["query_string"]:
             check_query(query, handler.opt[QUERY_PARAMETERS])
         if handler.parsed_fn_signature.parameters.get("data"):
-            check_media_type(request.headers.get("content-type", ""))
+            check_media_type(request.headers)
 
 
 def check_ids(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
@@ -166,12 +169,23 @@ def check_query(query: bytes, known: Mapping[str, re.Pattern[str]]) -> None:
         raise InvalidFields(*errors)
 
 
-def check_media_type(content_type: str) -> None:
-    """Raise UnsupportedMediaType unless a body is declared as JSON, which is UTF-8 (RFC 8259)."""
-    media_type, _, parameters = content_type.partition(";")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if media_type.strip().lower() != "application/json" or charset not in {"", "utf-8"}:
+def check_media_type(headers: Headers) -> None:
+    """Raise UnsupportedMediaType unless a body is declared as JSON, which is UTF-8 (RFC 8259), and isn't compressed.
+
+    JSON has no parameters; those that clients add all the same are ignored, but for another charset.
+    """
+    content_type = headers.get("content-type", "").lower()
+    is_json = len(content_type) <= LONGEST_MEDIA_TYPE and content_type.partition(";")[0].strip() == "application/json"
+    if not is_json or not set(CHARSET.findall(content_type)) <= {"", "utf-8", "utf8"}:
         raise UnsupportedMediaType("The body must be application/json in UTF-8")
+    check_coding(headers)
+
+
+def check_coding(headers: Headers) -> None:
+    """Raise UnsupportedMediaType for a compressed body."""
+    if headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
+        # RFC 9110, section 15.5.16: the answer says which codings are taken.
+        raise UnsupportedMediaType("The body must not be compressed", headers={"Accept-Encoding": "identity"})
 
 
 def index_query_parameters(app: Litestar) -> None:

@@ -8,8 +8,9 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from litestar import Response, get
+from litestar import Request, Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,12 +18,14 @@ from sqlalchemy.pool import QueuePool
 
 from app.database.replicas import Replicas
 from app.database.sessions import Database
+from app.errors import NotFound
 from app.http.access import LENIENT, PUBLIC
 from app.http.feature import Parts
 from app.http.requests import Provided
 from app.jobs.repository import JobRepository
 from app.security.passwords import Passwords
 
+PATH = "/metrics"
 CLIENT_GONE = 499
 """The status that is counted where no answer was begun, since the client had left; web servers log it, too."""
 DURATION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -163,9 +166,14 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-@get("/metrics", opt=PUBLIC | LENIENT, include_in_schema=False)
-async def read_metrics(metrics: Provided[Metrics]) -> Response[bytes]:
-    """Return the metrics. The route is public, as Prometheus expects; a proxy in front must bar others from it."""
+@get(PATH, opt=PUBLIC | LENIENT, include_in_schema=False)
+async def read_metrics(request: Request[Any, Any, Any], metrics: Provided[Metrics]) -> Response[bytes]:
+    """Return the metrics. The route is public, as Prometheus expects; a proxy in front must bar others from it.
+
+    Raise NotFound for every other way to write the path, `/metrics/` say, which a proxy's rule may not match.
+    """
+    if request.scope["raw_path"] != PATH.encode():
+        raise NotFound("There is nothing at this path")
     metrics.sample()
     await metrics.count_jobs()
     return Response(await asyncio.to_thread(metrics.render), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,4 @@
-"""The worker processes of the server, and how they end together with the process that started them."""
+"""The worker processes of the server: where they listen, and how they end with the process that started them."""
 
 import os
 import signal
@@ -6,9 +6,25 @@ import sys
 import time
 from multiprocessing import parent_process
 from threading import Thread
+from typing import Any
+
+from granian.server.mp import MPServer
+
+from app.operations.connections import bound_what_clients_hold
 
 STOP_SECONDS = 30
 """The most seconds that a worker that is told to stop has for the requests it has begun."""
+
+
+def run_worker(number: int, name: str | None, load: Any, sockets: Any, *options: Any) -> None:  # noqa: ANN401 - Granian's
+    """Run a worker of Granian's, on a socket whose connections give up clients that take nothing."""
+    # Granian has no option for it. Not reported: `ListenerSpec` in granian's src/net.rs.
+    (spec, shared), handle = sockets
+    if sys.platform == "linux":
+        shared = spec.build()
+        bound_what_clients_hold(shared.get_fd())
+        spec = None
+    MPServer._spawn_asgi_lifespan_worker(number, name, load, ((spec, shared), handle), *options)  # noqa: SLF001
 
 
 def forget_signals_in_workers() -> None:

@@ -134,8 +134,23 @@ async def load(
 
 def resident_mb(pid: int) -> int:
     """Return the memory that a process has in use, in MB."""
+    return memory_mb(pid, "VmRSS")
+
+
+def peak_mb(pid: int) -> int:
+    """Return the most memory that a process has had in use, in MB."""
+    return memory_mb(pid, "VmHWM")
+
+
+def memory_mb(pid: int, line: str) -> int:
+    """Return one of the figures that the system keeps of a process's memory, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+    return int(status.partition(f"{line}:")[2].split()[0]) // 1024
+
+
+def open_files(pid: int) -> int:
+    """Return how many files and connections a process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def workers(pid: int) -> list[int]:

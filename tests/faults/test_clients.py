@@ -1,12 +1,15 @@
 """Clients that hang up, are slow or stay silent."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
 
 import asyncpg
 import pytest
 
+from app.http.docs.pages import ASSETS, assets_version
+from app.operations.connections import allow_files
 from tests.faults.load import (
     FORM,
     HUNG_UP,
@@ -18,8 +21,11 @@ from tests.faults.load import (
     gauges,
     load,
     once,
+    open_files,
+    peak_mb,
     request,
     resident_mb,
+    seconds_until,
     sign_in,
     workers,
 )
@@ -121,6 +127,90 @@ async def test_slow_and_silent_clients_are_closed_and_slow_nobody_down(
     record_property("longest s", round(max(seconds for _, seconds in ends), 1))
     record_property("others' p99 ms", others.p99_ms)
     record_property("more MB", more)
+
+
+async def test_half_open_connections_leave_room_for_others(
+    tmp_path: Path, free_tcp_port: int, record_property: Record
+) -> None:
+    """Of 2,000 at once, none sends the end of its headers."""
+    allow_files(8192)
+    with service(tmp_path, free_tcp_port, DATABASE_URL=f"sqlite:///{tmp_path}/db", **PRODUCTION) as process:
+        (worker,) = workers(process.pid)
+        before = resident_mb(worker)
+        async with AsyncExitStack() as stack:
+            await open_halfway(stack, free_tcp_port, 2000)
+            assert await once(free_tcp_port, request("GET", "/health/live")) == 200
+            assert open_files(worker) > 2000
+            more = resident_mb(worker) - before
+        await wait_until_idle(free_tcp_port)
+    assert more < MORE_MB * 2
+    record_property("more MB", more)
+
+
+async def test_connections_over_the_bound_cost_the_newest(
+    tmp_path: Path, free_tcp_port: int, record_property: Record
+) -> None:
+    """Who was there before is served on; a new one waits until half-open ones are closed."""
+    variables = PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db", "MAX_CONNECTIONS": "256"}
+    with service(tmp_path, free_tcp_port, **variables):
+        async with AsyncExitStack() as stack, Connection.to(free_tcp_port) as kept:
+            await kept.send(request("GET", "/health/live"))
+            assert await kept.status() == 200
+            await open_halfway(stack, free_tcp_port, 400)
+            newest = asyncio.create_task(once(free_tcp_port, request("GET", "/health/live")))
+            for _ in range(100):
+                await kept.send(request("GET", "/health/live"))
+                assert await kept.status() == 200
+            started = monotonic()
+            assert await newest == 200
+    record_property("the newest waited s", round(monotonic() - started, 1))
+
+
+async def open_halfway(stack: AsyncExitStack, port: int, count: int) -> None:
+    """Open connections that begin a request, until the stack is closed."""
+    for _ in range(count):
+        connection = await stack.enter_async_context(Connection.to(port))
+        await connection.send(b"GET /health/live HTTP/1.1\r\n")
+
+
+READERS = 300
+READERS_MORE_MB = 256
+"""The most memory that so many clients may cost who ask for the largest file, of 5 MB."""
+
+
+async def test_an_answer_that_nobody_takes_is_given_up(
+    tmp_path: Path, free_tcp_port: int, record_property: Record
+) -> None:
+    """Many ask for the largest file and read nothing; one reads it slowly and steadily, to the end."""
+    name = max(ASSETS, key=lambda asset: ASSETS[asset].stat().st_size)
+    asset = request("GET", f"/docs/assets/{assets_version()}/{name}")
+    received = bytearray()
+    with service(tmp_path, free_tcp_port, DATABASE_URL=f"sqlite:///{tmp_path}/db", **PRODUCTION) as process:
+        (worker,) = workers(process.pid)
+        assert await once(free_tcp_port, asset) == 200
+        before, quiet = resident_mb(worker), open_files(worker)
+        async with AsyncExitStack() as stack:
+            slow, *others = [await stack.enter_async_context(Connection.to(free_tcp_port)) for _ in range(READERS + 1)]
+            for connection in (slow, *others):
+                await connection.send(asset)
+            reading = asyncio.create_task(read_slowly(slow.reader, received))
+            await seconds_until(lambda: open_files(worker) > quiet + READERS - 10)
+            seconds = await seconds_until(lambda: open_files(worker) < quiet + 10)
+            reading.cancel()
+            _, _, body = received.partition(b"\r\n\r\n")
+            body += await slow.reader.readexactly(ASSETS[name].stat().st_size - len(body))
+        more = peak_mb(worker) - before
+    assert bytes(body) == ASSETS[name].read_bytes()
+    assert more < READERS_MORE_MB
+    record_property("given up after s", seconds)
+    record_property("more MB", more)
+
+
+async def read_slowly(reader: asyncio.StreamReader, received: bytearray) -> None:
+    """Read some 20 KB a second."""
+    while True:
+        received += await reader.read(10_000)
+        await asyncio.sleep(0.5)
 
 
 async def send_slowly(port: int, start: bytes, piece: bytes) -> tuple[int, float]:

@@ -56,6 +56,30 @@ async def test_an_asset_is_kept_for_ever(client: AsyncClient, name: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip;q=0", None),
+        ("gzip; Q=0.000, *", None),
+        ("br, gzip;q=0.0", None),
+        ("*;q=0", None),
+        ("x-gzipped", None),
+        ("", None),
+        ("gzip;q=0.001", "gzip"),
+        ("br;q=1, GZIP ; q=0.8", "gzip"),
+        ("*", "gzip"),
+        ("br, " * 50 + "gzip", None),
+    ],
+)
+async def test_an_asset_is_compressed_only_for_who_takes_it(
+    client: AsyncClient, accepted: str, coding: str | None
+) -> None:
+    """A weight of 0 is a no (RFC 9110, section 12.5.3); what comes after the first twenty codings isn't read."""
+    path = f"/docs/assets/{assets_version()}/swagger.js"
+    answer = await client.get(path, headers={"Accept-Encoding": accepted})
+    assert answer.headers.get("Content-Encoding") == coding
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/",

@@ -8,7 +8,7 @@ from httpx import AsyncClient
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from app.http import edge
+from app.http import bodies
 from app.main import create_app
 from app.settings import Settings
 from tests.factories import SECRET, People, connect_to, create_item, log_in, on_sqlite, register
@@ -196,7 +196,8 @@ async def test_a_path_that_is_nowhere_is_404_in_any_method(alice: AsyncClient) -
 @on_sqlite
 async def test_a_body_that_does_not_come_in_time_is_408(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time counts for the whole body, and the connection is closed, since the rest may still come."""
-    monkeypatch.setattr(edge, "BODY_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "BODY_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "REST_WITHIN_SECONDS", 0.2)
 
     async def trickle() -> AsyncIterator[bytes]:
         while True:

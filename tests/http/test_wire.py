@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import BinaryIO
 
 import httpx
 import pytest
@@ -136,6 +137,84 @@ def test_what_a_client_says_in_its_headers_is_not_believed_and_not_repeated(port
     split = exchange(port, close_after(b"GET /users/%0d%0aX-Injected:%20" + CANARY + b" HTTP/1.1\r\nHost: x\r\n"))
     assert split.startswith(b"HTTP/1.1 404 ")
     assert CANARY not in split
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /health/live HTTP/1.1\r\n", b"400"),
+        (b"GET /nowhere HTTP/1.1\r\n", b"400"),
+        (b"GET /health/live HTTP/1.1\r\n" + HOST + HOST, b"400"),
+        (b"GET /health/live HTTP/1.0\r\n" + HOST + HOST, b"400"),
+        (b"GET /health/live HTTP/1.0\r\n", b"200"),
+        (b"GET /health/live HTTP/1.1\r\nX-A: b\r\nHost:\r\n", b"400"),
+    ],
+    ids=["none", "none, and no path", "two", "two in HTTP/1.0", "none in HTTP/1.0", "empty"],
+)
+def test_a_request_names_one_host(port: int, head: bytes, status: bytes) -> None:
+    """RFC 9112, section 3.2: without one, a proxy may take it for another service's."""
+    answer = exchange(port, close_after(head))
+    assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.0 " + status))
+    assert (b"application/problem+json" in answer) == (status == b"400")
+
+
+# Bodies that are answered before they were read -----------------------------------------------------------------------
+
+MEBIBYTE = 1024 * 1024
+JSON = HOST + b"Content-Type: application/json\r\n"
+EARLY = {
+    "long form": (b"POST /token HTTP/1.1\r\n" + FORM, 200_000, 413),
+    "long JSON": (b"POST /users/ HTTP/1.1\r\n" + JSON, 2 * MEBIBYTE, 413),
+    "nobody signed in": (b"POST /items/ HTTP/1.1\r\n" + JSON, MEBIBYTE, 401),
+    "another media type": (b"POST /users/ HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\n", MEBIBYTE, 415),
+    "no path": (b"POST /nowhere HTTP/1.1\r\n" + JSON, MEBIBYTE, 404),
+    "no method": (b"PUT /users/ HTTP/1.1\r\n" + JSON, MEBIBYTE, 405),
+    "unknown parameter": (b"POST /users/?x=1 HTTP/1.1\r\n" + JSON, MEBIBYTE, 422),
+    "no host": (b"POST /users/ HTTP/1.1\r\n", MEBIBYTE, 400),
+    "a body that nobody wants": (b"GET /health/live HTTP/1.1\r\n" + HOST, MEBIBYTE, 200),
+}
+
+
+@pytest.mark.parametrize(("head", "size", "status"), EARLY.values(), ids=EARLY)
+def test_the_connection_outlives_an_answer_that_comes_before_the_body_was_read(
+    port: int, head: bytes, size: int, status: int
+) -> None:
+    """A hundred requests in a row, each of which is sent to its end before its answer is read."""
+    request = head + f"Content-Length: {size}\r\n\r\n".encode() + b"a" * size
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, connection.makefile("rb") as answers:
+        for _ in range(100):
+            connection.sendall(request)
+            assert read_answer(answers)[0] == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 17000000\r\n\r\n" + b"a" * 17_000_000,
+        b"Transfer-Encoding: chunked\r\n\r\n" + (b"FA00\r\n" + b"a" * 64_000 + b"\r\n") * 10 + b"0\r\n\r\n",
+    ],
+    ids=["long", "of unknown length"],
+)
+def test_a_connection_that_cannot_be_used_again_says_so(port: int, body: bytes) -> None:
+    """The answer arrives before the connection is closed; only so many bytes more are read."""
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            with suppress(ConnectionError):  # It may be closed before all was sent.
+                connection.sendall(b"POST /token HTTP/1.1\r\n" + FORM + body)
+            with connection.makefile("rb") as answers:
+                status, headers = read_answer(answers)
+        assert (status, headers["connection"]) == (413, "close")
+
+
+def read_answer(answers: BinaryIO) -> tuple[int, dict[str, str]]:
+    """Read the next answer of a connection to its end; return its status and headers."""
+    status = int(answers.readline().split()[1])
+    headers = {}
+    while line := answers.readline().decode().strip():
+        name, _, value = line.partition(": ")
+        headers[name] = value
+    answers.read(int(headers["content-length"]))
+    return status, headers
 
 
 def test_without_trusted_proxies_the_peer_is_the_client_to_the_server_too(port: int) -> None:

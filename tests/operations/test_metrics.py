@@ -25,6 +25,7 @@ from app.main import FEATURES, create_app
 from app.operations.metrics import forget_dead_workers
 from app.settings import Settings
 from tests.factories import SECRET, add_user, client_of, connect_to, log_in, on_sqlite
+from tests.problems import assert_problem
 from tests.programs import service
 
 
@@ -79,6 +80,13 @@ async def test_they_are_public_in_prometheus_format_and_no_part_of_the_api(clien
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/plain; version=1.0.0; charset=utf-8"
     assert "/metrics" not in (await client.get("/openapi.json")).json()["paths"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("path", ["/metrics/", "/%6Detrics", "/metrics%2F"])
+async def test_another_way_to_write_the_path_is_404(client: AsyncClient, path: str) -> None:
+    """A proxy that bars `/metrics` by an exact rule would let it through."""
+    assert_problem(await client.get(path), 404, "There is nothing at this path")
 
 
 @on_sqlite

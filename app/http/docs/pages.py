@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import distribution
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from litestar import Request, Response, Router, get
@@ -22,9 +23,12 @@ from litestar.routes import BaseRoute
 from litestar.types import ControllerRouterHandler
 
 from app.http.access import LENIENT, PUBLIC
+from app.http.headers import accepts_gzip
 
 AnyRequest = Request[Any, Any, Any]
 
+READING = Lock()
+"""Held while an asset is read or compressed, so that many who ask for it at first have it done once."""
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 OWN_ASSETS = Path(__file__).parent / "assets"
 PAGE = """<!doctype html>
@@ -64,9 +68,15 @@ def assets_version() -> str:
 
 
 @cache
+def asset(name: str) -> bytes:
+    """Return an asset, read when it is first asked for: in memory once, however many clients are being sent it."""
+    return ASSETS[name].read_bytes()
+
+
+@cache
 def compressed(name: str) -> bytes:
     """Return an asset in gzip, made when it is first asked for."""
-    return gzip.compress(ASSETS[name].read_bytes(), compresslevel=6, mtime=0)
+    return gzip.compress(asset(name), compresslevel=6, mtime=0)
 
 
 @get(
@@ -79,11 +89,12 @@ def read_asset(request: AnyRequest, version: FromPath[str], name: FromPath[str])
     if version != assets_version() or name not in ASSETS:
         raise NotFoundException
     headers = {"Vary": "Accept-Encoding"}
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
-        content = compressed(name)
-        headers["Content-Encoding"] = "gzip"
-    else:
-        content = ASSETS[name].read_bytes()
+    with READING:
+        if accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            content = compressed(name)
+            headers["Content-Encoding"] = "gzip"
+        else:
+            content = asset(name)
     return Response(content, media_type=MEDIA_TYPES[ASSETS[name].suffix], headers=headers)
 
 
