@@ -113,7 +113,7 @@ class VerificationController(Controller):
     @post("/", status_code=202, summary="Have the verification mail sent again", responses=raises(TooManyRequests))
     async def send_verification(self, request: SignedInRequest, verification: Verification) -> Accepted:
         """Mails a token that works once, for 24 hours."""
-        await verification.request(caller(request), request.user.email)
+        await verification.request(request.user, calling_client(request))
         return Accepted()
 
     @post(

@@ -20,7 +20,7 @@ def feature(parts: Parts) -> Feature:
         routes=[UserController, VerificationController],
         tags=[Tag("Users", "Registration and accounts.")],
         dependencies=provide(
-            users=users, verification=VerificationService(users.users, parts.tokens, parts.limits, parts.jobs)
+            users=users, verification=VerificationService(users.users, parts.tokens, parts.limits, parts.mails)
         ),
         jobs=AccountMails(users.users, parts.mail, parts.tokens).handlers,
         commands=[create_superuser(users)],
@@ -35,6 +35,6 @@ def create_user_service(parts: Parts) -> UserService:
         UserRepository(parts.database),
         SessionRepository(parts.database),
         create_credential_service(parts),
-        parts.jobs,
+        parts.mails,
         registrations=registrations_per_hour(settings.registrations_per_hour) if is_open else None,
     )

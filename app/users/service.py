@@ -5,13 +5,14 @@ from datetime import timedelta
 from limits import RateLimitItem
 from msgspec import UNSET
 
-from app.auth.caller import Caller
+from app.auth.caller import Caller, SignedIn
 from app.auth.credentials import CredentialService, WrongPassword
 from app.auth.repository import SessionRepository
 from app.database.pages import Page, PageQuery
 from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import BadRequest, Conflict, Forbidden
-from app.jobs.queue import JobQueue
+from app.jobs.mailboxes import NOTICES, MailQueue, Quota
+from app.jobs.models import Payload
 from app.logs import log_security_event
 from app.security.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Client, Limits
 from app.security.tokens import VERIFICATION, InvalidTokenError, Tokens, fingerprint
@@ -54,7 +55,7 @@ class UserService:
         users: UserRepository,
         sessions: SessionRepository,
         credentials: CredentialService,
-        jobs: JobQueue,
+        mails: MailQueue,
         *,
         registrations: RateLimitItem | None,
     ) -> None:
@@ -63,7 +64,7 @@ class UserService:
         self.users = users
         self.sessions = sessions
         self.credentials = credentials
-        self.jobs = jobs
+        self.mails = mails
         self.registrations = registrations
 
     async def register(self, data: UserCreate, client: Client) -> User:
@@ -86,7 +87,7 @@ class UserService:
         )
         async with self.database.transaction() as transaction:
             await self.users.create(transaction, user)
-            await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id})
+            await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
         return user
 
     async def get_user(self, user_id: int) -> UserRead:
@@ -111,7 +112,7 @@ class UserService:
             checked = (await self.credentials.check_password(caller, data.current_password)).hashed_password
         async with self.database.transaction() as transaction:
             user = await self.users.to_change(transaction, caller.id)
-            old = user.email
+            old, old_quota = user.email, notices(user)
             if data.username is not UNSET:
                 user.username, user.username_key = data.username, name_key(data.username)
             if email is not UNSET and email != old:
@@ -121,8 +122,9 @@ class UserService:
                 user.email_version += 1
             await self.users.save(transaction)
             if user.email != old:
-                await self.jobs.enqueue(transaction, ADDRESS_CHANGED_MAIL, {"user_id": user.id, "old_address": old})
-                await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id})
+                told: Payload = {"user_id": user.id, "old_address": old}
+                await self.mails.enqueue(transaction, ADDRESS_CHANGED_MAIL, told, old_quota)
+                await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
         if user.email != old:
             caller.log_event("address_changed")
         return user
@@ -162,19 +164,21 @@ class UserService:
 class VerificationService:
     """The service by which users verify their e-mail addresses."""
 
-    def __init__(self, users: UserRepository, tokens: Tokens, limits: Limits, jobs: JobQueue) -> None:
+    def __init__(self, users: UserRepository, tokens: Tokens, limits: Limits, mails: MailQueue) -> None:
         self.database = users.database
         self.users = users
         self.tokens = tokens
         self.limits = limits
-        self.jobs = jobs
+        self.mails = mails
 
-    async def request(self, caller: Caller, address: str) -> None:
-        """Enqueue another mail with a token to the caller's address, unless it is verified. Raise TooManyRequests."""
-        await self.limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, caller.client.network)
-        await self.limits.hit(EMAIL_VERIFICATIONS, address_key(address))
+    async def request(self, user: SignedIn, client: Client) -> None:
+        """Enqueue another mail with a token to a user's address, unless it is verified. Raise TooManyRequests."""
+        await self.limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, client.network)
+        await self.limits.hit(EMAIL_VERIFICATIONS, address_key(user.email))
+        if user.email_verified:
+            return
         async with self.database.transaction() as transaction:
-            await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": caller.id})
+            await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
 
     async def verify(self, token: str, client: Client) -> None:
         """Mark the address to which a token was mailed as verified. Raise InvalidVerificationToken."""
@@ -189,6 +193,11 @@ class VerificationService:
             user.email_verified = True
             user.email_version += 1
         log_security_event("address_verified", user_id=claims.user_id, address=client.address)
+
+
+def notices(user: User | SignedIn) -> Quota:
+    """Return the quota of mails that tell a user of their account."""
+    return Quota.of(NOTICES, address_key(user.email), user.id, confirmed=user.email_verified)
 
 
 def address_state(email: str, email_version: int) -> str:
