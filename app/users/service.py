@@ -8,6 +8,7 @@ from msgspec import UNSET
 from app.auth.caller import Caller, SignedIn
 from app.auth.credentials import CredentialService, WrongPassword
 from app.auth.repository import SessionRepository
+from app.database.models import now
 from app.database.pages import Page, PageQuery
 from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import BadRequest, Conflict, Forbidden
@@ -17,7 +18,7 @@ from app.logs import log_security_event
 from app.security.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Client, Limits
 from app.security.tokens import VERIFICATION, InvalidTokenError, Tokens, fingerprint
 from app.users.models import User, address_key, name_key, normalise_email
-from app.users.repository import UserRepository
+from app.users.repository import FormerAddressRepository, UserRepository
 from app.users.schemas import RightsUpdate, UserCreate, UserRead, UserUpdate
 
 VERIFICATION_LIFETIME = timedelta(hours=24)
@@ -53,19 +54,26 @@ class UserService:
     def __init__(
         self,
         users: UserRepository,
+        former: FormerAddressRepository,
         sessions: SessionRepository,
         credentials: CredentialService,
         mails: MailQueue,
         *,
         registrations: RateLimitItem | None,
+        undo_days: int,
     ) -> None:
-        """`registrations` limits those of one client network; with None, registration is closed."""
+        """`registrations` limits those of one client network; with None, registration is closed.
+
+        A change of a confirmed address can be undone for `undo_days`.
+        """
         self.database = users.database
         self.users = users
+        self.former = former
         self.sessions = sessions
         self.credentials = credentials
         self.mails = mails
         self.registrations = registrations
+        self.undo_days = undo_days
 
     async def register(self, data: UserCreate, client: Client) -> User:
         """Create an account for anybody. Raise RegistrationClosed, TooManyRequests, and the errors of `create`."""
@@ -87,6 +95,7 @@ class UserService:
         )
         async with self.database.transaction() as transaction:
             await self.users.create(transaction, user)
+            await self.former.check(transaction, user)
             await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
         return user
 
@@ -112,22 +121,30 @@ class UserService:
             checked = (await self.credentials.check_password(caller, data.current_password)).hashed_password
         async with self.database.transaction() as transaction:
             user = await self.users.to_change(transaction, caller.id)
-            old, old_quota = user.email, notices(user)
             if data.username is not UNSET:
                 user.username, user.username_key = data.username, name_key(data.username)
-            if email is not UNSET and email != old:
+                await self.users.save(transaction)
+            if is_new := email is not UNSET and email != user.email:
                 if user.hashed_password != checked:  # address or password were changed since they were read above
                     raise WrongPassword
-                user.email, user.email_key, user.email_verified = email, address_key(email), False
-                user.email_version += 1
-            await self.users.save(transaction)
-            if user.email != old:
-                told: Payload = {"user_id": user.id, "old_address": old}
-                await self.mails.enqueue(transaction, ADDRESS_CHANGED_MAIL, told, old_quota)
-                await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
-        if user.email != old:
+                await self.change_address(transaction, user, str(email))
+        if is_new:
             caller.log_event("address_changed")
         return user
+
+    async def change_address(self, transaction: Transaction, user: User, email: str) -> None:
+        """Give an account another address, keep a confirmed one for its undo, and tell both. Raise NameTaken."""
+        told: Payload = {"user_id": user.id, "old_address": user.email}
+        old_quota = notices(user)
+        if user.email_verified and self.undo_days:
+            expires_at = now() + timedelta(days=self.undo_days)
+            told["former_id"] = await self.former.keep(transaction, user, expires_at)
+        user.email, user.email_key, user.email_verified = email, address_key(email), False
+        user.email_version += 1
+        await self.users.save(transaction)
+        await self.former.check(transaction, user)
+        await self.mails.enqueue(transaction, ADDRESS_CHANGED_MAIL, told, old_quota)
+        await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
 
     @retry_on_deadlock
     async def set_rights(self, user_id: int, data: RightsUpdate, *, by: Caller) -> User:
