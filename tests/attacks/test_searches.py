@@ -87,4 +87,4 @@ async def test_costly_reads_of_all_users_leave_half_of_the_connections(
     assert all(isinstance(task.exception(), Unavailable) for task in done)
     may_end.set()
     await asyncio.gather(*pending)
-    assert all_turns.asking == all_turns.of_users == {}
+    assert (all_turns.asking, all_turns.of_users) == ({}, {})
