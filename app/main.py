@@ -93,7 +93,7 @@ def common_feature(parts: Parts) -> Feature:
             "transaction": Provide(parts.database.provide_transaction),
             "once": Provide(provide_once(parts.database), sync_to_thread=False),
         },
-        chores=[AnswerRepository(parts.database).purge],
+        chores=[AnswerRepository(parts.database).purge, parts.mails.counts.purge],
     )
 
 

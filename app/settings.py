@@ -108,6 +108,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     registration: Literal["open", "closed"] = "open"
     registrations_per_hour: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Of one client network."""
+    address_undo_days: Annotated[int, Meta(ge=0, le=90)] = 7
+    """For which a confirmed mailbox may undo a change of its account's address; 0 for never."""
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: Port = 8000

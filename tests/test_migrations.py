@@ -4,16 +4,18 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from secrets import token_hex
+from unicodedata import normalize
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, make_url, text
+from sqlalchemy import Connection, DateTime, bindparam, inspect, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.__main__ import migrate
@@ -112,6 +114,46 @@ def test_the_models_say_what_the_migrations_do(empty_database_url: str) -> None:
     """`alembic check` finds nothing to add."""
     migrate(empty_database_url)
     command.check(config(empty_database_url))
+
+
+def test_what_was_stored_in_another_unicode_form_is_found_after_the_upgrade(empty_database_url: str) -> None:
+    """More rows than a batch has; those that are right already keep their text."""
+    command.upgrade(config(empty_database_url), "93e1c5d8a24b")
+    titles = {number: normalize("NFD", f"Caf\u00e9 한국 {number}") for number in range(1, 1_103)} | {7: "plain"}
+    asyncio.run(fill_items(empty_database_url, titles))
+    migrate(empty_database_url)
+    for number, folded in asyncio.run(searched_texts(empty_database_url)).items():
+        assert folded == ("plain" if number == 7 else f"caf\u00e9 한국 {number}")
+
+
+FIRST_USER = """
+INSERT INTO users (id, username, email, username_key, email_key, hashed_password, is_active, is_superuser,
+email_verified, created_at, updated_at) VALUES (1, 'a', 'a', 'a', 'a', 'x', true, false, false, :at, :at)
+"""
+ITEM = """
+INSERT INTO items (id, owner_id, title, search_text, version, created_at, updated_at)
+VALUES (:id, 1, :title, :folded, 1, :at, :at)
+"""
+
+
+async def fill_items(url: str, titles: Mapping[int, str]) -> None:
+    """Add items with these titles by their ids, as the release before the upgrade added them."""
+    engine, at = create_async_engine(driver_url(url)), datetime.now(UTC)
+    rows = [{"id": number, "title": title, "folded": title.casefold(), "at": at} for number, title in titles.items()]
+    async with engine.begin() as connection:
+        moment = bindparam("at", type_=DateTime(timezone=True))
+        await connection.execute(text(FIRST_USER).bindparams(moment), {"at": at})
+        await connection.execute(text(ITEM).bindparams(moment), rows)
+    await engine.dispose()
+
+
+async def searched_texts(url: str) -> dict[int, str]:
+    """Return the text that a search compares, of each item by its id."""
+    engine = create_async_engine(driver_url(url))
+    async with engine.connect() as connection:
+        rows = (await connection.execute(text("SELECT id, search_text FROM items"))).all()
+    await engine.dispose()
+    return {row.id: row.search_text for row in rows}
 
 
 def test_three_processes_that_migrate_at_once_all_succeed(empty_database_url: str, tmp_path: Path) -> None:

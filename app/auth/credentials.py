@@ -7,7 +7,8 @@ from app.auth.caller import Caller
 from app.auth.repository import CredentialRepository, SessionRepository, StoredCredentials
 from app.database.sessions import Transaction, after_commit, retry_on_deadlock
 from app.errors import BadRequest, Forbidden, NotFound
-from app.jobs.queue import JobQueue
+from app.jobs.mailboxes import NOTICES, MailQueue, Quota
+from app.jobs.models import Payload
 from app.logs import log_security_event
 from app.security.limits import PASSWORD_RESETS, PASSWORD_RESETS_PER_NETWORK, Client, Limits, account_of_id
 from app.security.password_policy import PasswordPolicy
@@ -17,6 +18,7 @@ from app.users.models import address_key, normalise_email
 
 RESET_LIFETIME = timedelta(minutes=10)
 RESET_MAIL = "password_reset_mail"
+RESET_LINK_MAIL = "password_reset_link_mail"
 CHANGED_MAIL = "password_changed_mail"
 
 
@@ -43,6 +45,11 @@ def reset_state(user: StoredCredentials) -> str:
     return fingerprint(f"{user.hashed_password} {user.email}")
 
 
+def mail_quota(cause: str, user: StoredCredentials) -> Quota:
+    """Return the quota of mails to a user for one cause."""
+    return Quota.of(cause, address_key(user.email), user.id, confirmed=user.email_verified)
+
+
 class CredentialService:
     """The service that checks and sets passwords; it opens its own transactions, since none may span a hash."""
 
@@ -54,7 +61,7 @@ class CredentialService:
         policy: PasswordPolicy,
         tokens: Tokens,
         limits: Limits,
-        jobs: JobQueue,
+        mails: MailQueue,
     ) -> None:
         self.database = credentials.database
         self.credentials = credentials
@@ -63,7 +70,7 @@ class CredentialService:
         self.policy = policy
         self.tokens = tokens
         self.limits = limits
-        self.jobs = jobs
+        self.mails = mails
 
     async def hash_new(self, password: str, *, username: str, email: str) -> str:
         """Return the hash of a new account's password. Raise InvalidFields when the policy refuses it."""
@@ -100,12 +107,14 @@ class CredentialService:
     async def request_reset(self, transaction: Transaction, address: str, client: Client) -> None:
         """Enqueue a mail with a token to the account with that address, if there is one.
 
-        Raise InvalidFields for anything but an e-mail address, and TooManyRequests.
+        Raise InvalidFields for anything but an e-mail address, and TooManyRequests. Requests are counted by address and
+        client network together, so that a stranger's don't keep the owner from asking elsewhere. The job that looks for
+        the account counts its mails.
         """
         email = normalise_email(address)
         await self.limits.hit(PASSWORD_RESETS_PER_NETWORK, client.network)
-        await self.limits.hit(PASSWORD_RESETS, address_key(email))
-        await self.jobs.enqueue(transaction, RESET_MAIL, {"email": email})
+        await self.limits.hit(PASSWORD_RESETS, address_key(email), client.network)
+        await self.mails.jobs.enqueue(transaction, RESET_MAIL, {"email": email})
         after_commit(transaction, partial(log_security_event, "password_reset_requested", address=client.address))
 
     async def reset(self, token: str, new: str, client: Client) -> None:
@@ -142,5 +151,6 @@ class CredentialService:
             if not await self.credentials.replace_hash(user.id, user.hashed_password, hashed, transaction):
                 return False
             await self.sessions.end_all(transaction, user.id, but=keep_session)
-            await self.jobs.enqueue(transaction, CHANGED_MAIL, {"user_id": user.id})
+            told: Payload = {"user_id": user.id, "address": user.email}
+            await self.mails.enqueue(transaction, CHANGED_MAIL, told, mail_quota(NOTICES, user))
         return True

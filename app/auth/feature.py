@@ -39,7 +39,7 @@ def feature(parts: Parts) -> Feature:
         ),
         on_app_init=[create_guard(sessions, parts.settings.secret_key, parts.settings.algorithm, parts.scopes)],
         middleware=[DefineMiddleware(LastWrite, sessions=sessions)] if parts.replicas.standbys else [],
-        jobs=CredentialMails(credentials, parts.mail, parts.tokens).handlers,
+        jobs=CredentialMails(credentials, parts.mails, parts.mail, parts.tokens).handlers,
         chores=[sessions.purge],
     )
 
@@ -67,7 +67,7 @@ def create_credential_service(parts: Parts) -> CredentialService:
         parts.password_policy,
         parts.tokens,
         parts.limits,
-        parts.jobs,
+        parts.mails,
     )
 
 

@@ -25,9 +25,10 @@ class StoredCredentials(Struct, frozen=True):
     email: str
     hashed_password: str
     is_active: bool
+    email_verified: bool
 
 
-CREDENTIALS = select(User.id, User.username, User.email, User.hashed_password, User.is_active)
+CREDENTIALS = select(*columns_of(User, StoredCredentials))
 BY_ID = CREDENTIALS.where(User.id == bindparam("id"))
 BY_USERNAME = CREDENTIALS.where(User.username_key == bindparam("key"))
 BY_EMAIL = CREDENTIALS.where(User.email_key == bindparam("key"))

@@ -31,7 +31,8 @@ class Position(NamedTuple):
 class PageQuery(Struct, frozen=True):
     """A request for a page: at most `limit` rows that contain all terms, in the order of `sort`, after a position.
 
-    `sort` is the name of a column, with `-` before it for descending. `count` asks for the total of all pages.
+    `sort` is the name of a column, with `-` before it for descending. `count` asks for the total of all pages. Searches
+    and counts are bounded for each `caller_id`.
     """
 
     limit: int
@@ -39,6 +40,7 @@ class PageQuery(Struct, frozen=True):
     terms: tuple[str, ...]
     after: Position | None
     count: bool
+    caller_id: int
 
 
 class Page(Struct, Generic[Read], frozen=True):

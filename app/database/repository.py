@@ -59,7 +59,16 @@ class Repository(SQLAlchemyAsyncRepository[ModelT]):
         return await rows_in(transaction, statement, values)
 
     async def page(self, listing: Listing[Read], query: PageQuery, **values: object) -> Page[Read]:
-        """Return one page of a list; `values` are the parameters of the list's `where`."""
+        """Return one page of a list; `values` are the parameters of the list's `where`.
+
+        A search or a count, which may read very many rows, takes a turn of the caller's. Raise Unavailable.
+        """
+        if not query.terms and not query.count:
+            return await listing.page(self.database.fetch_prepared, query, values)
+        async with self.database.turns.turn(query.caller_id):
+            return await self._costly_page(listing, query, values)
+
+    async def _costly_page(self, listing: Listing[Read], query: PageQuery, values: Values) -> Page[Read]:
         if not query.terms:
             return await listing.page(self.database.fetch_prepared, query, values)
 

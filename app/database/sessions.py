@@ -14,6 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from app.database.driver import Prepared, Rows, RunSql, Statement, prepare, run_sql
 from app.database.engine import create_engine, transactional
+from app.database.turns import Turns
 
 Columns = TypeVarTuple("Columns")
 Arguments = ParamSpec("Arguments")
@@ -38,6 +39,8 @@ class Database:
         # Methods that would begin a transaction on the shared session, which nothing would end, raise
         # InvalidRequestError.
         self.shared_session = AsyncSession(self.engine, autobegin=False)
+        # Costly reads leave half of the connections to all others.
+        self.turns = Turns(max(1, pool_size // 2))
         self.prepared: dict[Statement, Prepared | None] = {}
         # Tracing replaces this function, since SQLAlchemy's events don't see the statements that it runs.
         self.run_sql: RunSql = self._run_sql

@@ -19,6 +19,7 @@ from app.http.access import scoped
 from app.http.paging import Cursors
 from app.http.requests import SAFE_METHODS
 from app.jobs.mail import MailSender, create_mailer
+from app.jobs.mailboxes import MailQueue
 from app.jobs.queue import JobQueue
 from app.jobs.worker import JobHandler
 from app.security.limits import Limits
@@ -52,6 +53,7 @@ class Parts:
         self.limits = Limits(settings.rate_limit_storage, secret=settings.secret_key)
         self.cursors = Cursors(settings.secret_key, settings.secret_key_previous)
         self.jobs = JobQueue(self.database)
+        self.mails = MailQueue(self.jobs, secret=settings.secret_key)
         self.mail = MailSender(create_mailer(settings), sender=settings.mail_from, url=settings.url)
         self.scopes: dict[str, str] = {}
         """The scopes of all features, and what each is for."""

@@ -110,7 +110,7 @@ def page_query(
     terms = search_terms(q) if q else ()
     cursors: Cursors = request.app.state.cursors
     after = cursors.open(cursor, *cursor_context(request, sort, terms)) if cursor else None
-    return PageQuery(limit, sort, terms, after, count)
+    return PageQuery(limit, sort, terms, after, count, request.user.id)
 
 
 def page_response(request: AnyRequest, query: PageQuery, page: Page[Read]) -> Response[list[Read]]:

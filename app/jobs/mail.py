@@ -4,7 +4,8 @@ import asyncio
 import os
 import re
 import secrets
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import default as default_policy
@@ -23,17 +24,28 @@ from app.settings import Settings, SmtpServer, mailbox, smtp_server
 ANSWER_WITHIN_SECONDS = 15
 SEND_WITHIN_SECONDS = 25
 QUIT_WITHIN_SECONDS = 1
+# Answers from this code on are permanent (RFC 5321, section 4.2.1).
+PERMANENT = 500
+MAILBOX_NAME_NOT_ALLOWED = 553
 # All characters that could end the line of a header for some program that reads it.
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 log = structlog.stdlib.get_logger("mail")
 
 
+class MailRefusedError(Exception):
+    """The server refuses a recipient or a message for good, by `code`: another try would be refused, too."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(code)
+
+
 class Mailer(Protocol):
     """A transport that sends messages."""
 
     async def send(self, message: EmailMessage) -> None:
-        """Send a message. After an error the message may or may not have been sent."""
+        """Send a message. Raise MailRefusedError; after any other error it may or may not have been sent."""
 
 
 class SmtpMailer:
@@ -43,12 +55,16 @@ class SmtpMailer:
         self.server = server
 
     async def send(self, message: EmailMessage) -> None:
-        """Send a message to the server, within SEND_WITHIN_SECONDS. Raise aiosmtplib.SMTPException and OSError."""
+        """Send a message to the server, within SEND_WITHIN_SECONDS.
+
+        Raise MailRefusedError, aiosmtplib.SMTPException and OSError.
+        """
         client = self._client()
         try:
             async with asyncio.timeout(SEND_WITHIN_SECONDS):
                 await client.connect()
-                await client.send_message(message)
+                with refusals():
+                    await client.send_message(message)
             # The server has accepted the message: an error from here on must not have it sent again.
             with suppress(aiosmtplib.SMTPException):
                 await client.quit(timeout=QUIT_WITHIN_SECONDS)
@@ -108,9 +124,34 @@ class MailSender:
         self.url = url
 
     async def send(self, to: str, subject: str, text: str, **values: str) -> None:
-        """Send a text to one address, its placeholders replaced by `values`. Raise as Mailer and `compose` do."""
+        """Send a text to one address, its placeholders replaced by `values`. Raise as Mailer and `compose` do.
+
+        A mail that the server refuses for good is logged, and no error: the mailbox isn't there, or takes no such mail,
+        and nobody who runs the service can change that.
+        """
         body = text.format(url=self.url, **values)
-        await self.mailer.send(compose(sender=self.sender, to=to, subject=subject, body=body))
+        try:
+            await self.mailer.send(compose(sender=self.sender, to=to, subject=subject, body=body))
+        except MailRefusedError as refusal:
+            log.warning("mail_bounced", code=refusal.code)
+
+
+@contextmanager
+def refusals() -> Generator[None]:
+    """Raise MailRefusedError where the server refuses the one recipient, or the message, with a code of 5xx.
+
+    A sender that is refused, and a name and password, are the operator's to mend; so they stay errors of the server.
+    """
+    try:
+        yield
+    except aiosmtplib.SMTPNotSupported:  # The server takes no address that isn't ASCII (RFC 6531).
+        raise MailRefusedError(MAILBOX_NAME_NOT_ALLOWED) from None
+    except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPDataError) as error:
+        answers = error.recipients if isinstance(error, aiosmtplib.SMTPRecipientsRefused) else [error]
+        code = max(answer.code for answer in answers)
+        if code < PERMANENT:
+            raise
+        raise MailRefusedError(code) from None
 
 
 def create_mailer(settings: Settings) -> Mailer:

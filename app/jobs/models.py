@@ -1,8 +1,8 @@
-"""The table of jobs."""
+"""The tables of jobs, and of the times at which mailboxes were mailed."""
 
 from datetime import datetime
 
-from sqlalchemy import JSON, Index, String, text
+from sqlalchemy import JSON, Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database.models import Base, PrimaryKey, now
@@ -25,8 +25,21 @@ class Job(Base):
     # The time at which the job is due; while an attempt runs, the end of its lease.
     run_at: Mapped[datetime]
     attempt: Mapped[int] = mapped_column(default=0)
+    # Keeps out further jobs with the same key, until the job begins.
     key: Mapped[str | None] = mapped_column(String(200), unique=True)
     # Set when the last attempt has failed. The job is then a dead letter, which waits for an operator.
     failed_at: Mapped[datetime | None]
     last_error: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class MailCount(Base):
+    """The times, in seconds since 1970, of the mails that one mailbox got within an hour, or will get."""
+
+    __tablename__ = "mail_counts"
+    __table_args__ = {}
+
+    # A keyed digest: nobody who reads the table learns an address.
+    name: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    times: Mapped[list[float]] = mapped_column(JSON)
+    expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -31,7 +31,7 @@ class JobQueue:
     ) -> None:
         """Enqueue a job, to be done when the transaction has committed, and not before `run_at`.
 
-        Of jobs with the same `key` the first is kept, and the others are dropped without an error.
+        Of jobs with the same `key` the first is kept until it begins, and the others are dropped without an error.
         """
         await self.jobs.enqueue(transaction, kind, payload, run_at=run_at or now(), key=key)
         if self.wake:

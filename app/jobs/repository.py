@@ -1,18 +1,20 @@
-"""The statements on jobs: to enqueue, claim and settle them, and to count them."""
+"""The statements on jobs, to enqueue, claim, settle and count them, and on the counts of mails."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from msgspec import Struct
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from app.database.models import now
+from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Transaction
-from app.jobs.models import Job, Payload
+from app.jobs.models import Job, MailCount, Payload
 
 
 class ClaimedJob(Struct, frozen=True):
@@ -36,6 +38,7 @@ ENQUEUE = {
     "postgresql": postgresql.insert(Job).on_conflict_do_nothing(),
     "sqlite": sqlite.insert(Job).on_conflict_do_nothing(),
 }
+REPLACE = update(Job).where(Job.key == bindparam("same_key")).values(payload=bindparam("newer")).returning(Job.id)
 # A job of a kind that this worker doesn't know waits for another worker: a newer release may have enqueued it.
 DUE = (
     select(Job.id)
@@ -45,10 +48,11 @@ DUE = (
     .with_for_update(skip_locked=True)  # SQLite has no row locks, and needs none: one statement writes at a time.
     .scalar_subquery()
 )
+# A key keeps further jobs out until its job begins. Whatever happens later isn't a part of what this one does.
 CLAIM = (
     update(Job)
     .where(Job.id == DUE)
-    .values(run_at=bindparam("lease_end"), attempt=Job.attempt + 1)
+    .values(run_at=bindparam("lease_end"), attempt=Job.attempt + 1, key=None)
     .returning(Job.id, Job.kind, Job.payload, Job.attempt)
 )
 # The fence: an attempt whose lease has ended can't change the row, since the next attempt has another number.
@@ -78,6 +82,10 @@ class JobRepository(Repository[Job]):
         """Add a job; of jobs with the same `key` the first is kept, and the others are dropped without an error."""
         values = {"kind": kind, "payload": payload, "run_at": run_at, "key": key}
         await transaction.execute(ENQUEUE[self.database.engine.dialect.name], values)
+
+    async def replace(self, transaction: Transaction, key: str, payload: Payload) -> bool:
+        """Give the job that waits under a key another payload; return False when there is none."""
+        return bool(await self.rows(REPLACE, {"same_key": key, "newer": payload}, transaction))
 
     async def claim(self, kinds: Sequence[str], lease: timedelta) -> ClaimedJob | None:
         """Claim the job that has been due for longest, of these kinds and for a lease; None when there is none."""
@@ -121,3 +129,37 @@ class JobRepository(Repository[Job]):
         """Return the numbers of jobs in each state; those that wait include those at work, whose lease hasn't ended."""
         rows = await self.database.fetch(COUNT, {"at": now()})
         return JobCounts(*rows[0])
+
+
+def lock_statement(insert: postgresql.Insert | sqlite.Insert) -> ReturningInsert[list[float]]:
+    """Return the statement that locks a count until the transaction ends, and returns its times, none at first."""
+    locked = insert.on_conflict_do_update(index_elements=["name"], set_={"expires_at": MailCount.expires_at})
+    return locked.returning(MailCount.times)
+
+
+LOCK = {
+    "postgresql": lock_statement(postgresql.insert(MailCount)),
+    "sqlite": lock_statement(sqlite.insert(MailCount)),
+}
+
+
+class MailCountRepository(Repository[MailCount]):
+    """The rows of `mail_counts`."""
+
+    model_type = MailCount
+
+    async def lock(self, transaction: Transaction, name: bytes) -> list[float]:
+        """Lock a count until the transaction ends, and return its times; a new one has none."""
+        values = {"name": name, "times": [], "expires_at": now()}
+        times: list[float] = (await transaction.execute(LOCK[self.database.engine.dialect.name], values)).scalar_one()
+        return times
+
+    async def store(self, transaction: Transaction, name: bytes, times: Sequence[float], lifetime: timedelta) -> None:
+        """Store the times of a count that is locked; it can be forgotten a `lifetime` after the last one."""
+        expires_at = datetime.fromtimestamp(times[-1], UTC) + lifetime
+        stored = update(MailCount).where(MailCount.name == name).values(times=list(times), expires_at=expires_at)
+        await transaction.execute(stored)
+
+    async def purge(self) -> int:
+        """Delete the counts of mailboxes that got no mail of late, and return their number."""
+        return await delete_in_batches(self.database, MailCount, MailCount.expires_at <= now())

@@ -16,7 +16,8 @@ ACCESS = "at+jwt"
 REFRESH = "rt+jwt"
 RESET = "reset+jwt"
 VERIFICATION = "verification+jwt"
-KINDS = (ACCESS, REFRESH, RESET, VERIFICATION)
+ADDRESS_UNDO = "address-undo+jwt"
+KINDS = (ACCESS, REFRESH, RESET, VERIFICATION, ADDRESS_UNDO)
 """The `typ` header of each kind of token (RFC 9068 has that of access tokens). No kind is accepted for another."""
 REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 LEEWAY_SECONDS = 30

@@ -18,7 +18,7 @@ from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_que
 from app.http.requests import Provided
 from app.users.models import User
 from app.users.repository import NameTaken
-from app.users.schemas import EmailVerification, RightsUpdate, RowId, UserCreate, UserRead, UserUpdate
+from app.users.schemas import AddressUndo, EmailVerification, RightsUpdate, RowId, UserCreate, UserRead, UserUpdate
 from app.users.service import (
     InvalidVerificationToken,
     LastSuperuser,
@@ -26,6 +26,7 @@ from app.users.service import (
     UserService,
     VerificationService,
 )
+from app.users.undo import InvalidUndoToken, UndoService
 
 ACCOUNT = scoped("account")
 USERS = scoped("users")
@@ -135,7 +136,7 @@ class VerificationController(Controller):
     )
     async def send_verification(self, request: SignedInRequest, verification: Verification) -> Accepted:
         """Mails a token that works once, for 24 hours."""
-        await verification.request(caller(request), request.user.email)
+        await verification.request(request.user, calling_client(request))
         return Accepted()
 
     @post(
@@ -150,6 +151,29 @@ class VerificationController(Controller):
     ) -> None:
         """Takes the token from the mail."""
         await verification.verify(data.token, calling_client(request))
+
+
+class UndoController(Controller):
+    """The undo of a change of an account's address."""
+
+    path = "/email-undo"
+    tags = ["Authentication"]
+
+    @post(
+        "/confirm",
+        status_code=204,
+        opt=PUBLIC,
+        summary="Undo a change of your e-mail address",
+        responses=raises(InvalidUndoToken),
+    )
+    async def undo_address_change(
+        self, request: Request[Any, Any, Any], undo: Provided[UndoService], data: JSONBody[AddressUndo]
+    ) -> None:
+        """Takes the token that the address before the change was mailed, and puts that address back.
+
+        Every session ends and the password with them; a mail brings the token for a new one.
+        """
+        await undo.undo(data.token, calling_client(request))
 
 
 def to_read(user: User | SignedIn) -> UserRead:

@@ -7,17 +7,20 @@ from app.auth.repository import SessionRepository
 from app.http.feature import Feature, Parts, provide, scopes_for
 from app.security.limits import registrations_per_hour
 from app.users.commands import create_superuser
-from app.users.controller import UserController, VerificationController
+from app.users.controller import UndoController, UserController, VerificationController
 from app.users.jobs import AccountMails
-from app.users.repository import UserRepository
+from app.users.repository import FormerAddressRepository, UserRepository
 from app.users.service import UserService, VerificationService
+from app.users.undo import UndoService
 
 
 def feature(parts: Parts) -> Feature:
     """Return registration, profiles, superusers' rights, and the verification of e-mail addresses."""
     users = create_user_service(parts)
+    former = FormerAddressRepository(parts.database)
+    undo = UndoService(users.users, former, users.sessions, parts.passwords, parts.tokens, parts.mails)
     return Feature(
-        routes=[UserController, VerificationController],
+        routes=[UserController, VerificationController, UndoController],
         tags=[Tag("Users", "Registration and accounts.")],
         scopes={
             **scopes_for("account", read="Read your account", write="Change your username"),
@@ -26,9 +29,12 @@ def feature(parts: Parts) -> Feature:
             ),
         },
         dependencies=provide(
-            users=users, verification=VerificationService(users.users, parts.tokens, parts.limits, parts.jobs)
+            users=users,
+            verification=VerificationService(users.users, parts.tokens, parts.limits, parts.mails),
+            undo=undo,
         ),
-        jobs=AccountMails(users.users, parts.mail, parts.tokens).handlers,
+        jobs=AccountMails(users.users, former, parts.mail, parts.tokens).handlers,
+        chores=[former.purge],
         commands=[create_superuser(users)],
     )
 
@@ -39,8 +45,10 @@ def create_user_service(parts: Parts) -> UserService:
     is_open = settings.registration == "open"
     return UserService(
         UserRepository(parts.database),
+        FormerAddressRepository(parts.database),
         SessionRepository(parts.database),
         create_credential_service(parts),
-        parts.jobs,
+        parts.mails,
         registrations=registrations_per_hour(settings.registrations_per_hour) if is_open else None,
+        undo_days=settings.address_undo_days,
     )

@@ -1,7 +1,9 @@
-"""The table of users, and the normal forms of usernames and e-mail addresses."""
+"""The tables of users and of their former addresses, and the normal forms of usernames and e-mail addresses."""
+
+from datetime import datetime
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import Index, String
+from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database.models import Base, PrimaryKey, Timestamps, code_point_string
@@ -44,6 +46,18 @@ class User(Timestamps, Base):
     email_verified: Mapped[bool] = mapped_column(default=False)
     # Goes up when the address changes and when it is verified: a token that was mailed before is then spent.
     email_version: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class FormerAddress(Base):
+    """A confirmed address that an account has left: it can be put back for some days, and nobody else may take it."""
+
+    __tablename__ = "former_addresses"
+
+    id: Mapped[PrimaryKey]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    email: Mapped[str] = mapped_column(String(MAX_ADDRESS))
+    email_key: Mapped[str] = mapped_column(String(640), index=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 def name_key(name: str) -> str:

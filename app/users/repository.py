@@ -1,18 +1,20 @@
 """The statements on accounts: to create, list, change and delete them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from app.auth.credentials import UserNotFound
 from app.database.failures import refusals
-from app.database.models import columns_of, table_of
+from app.database.models import columns_of, now, table_of
 from app.database.pages import Listing, Page, PageQuery
+from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Transaction
 from app.errors import BadRequest
-from app.users.models import User
+from app.users.models import FormerAddress, User
 from app.users.schemas import UserRead
 
 
@@ -91,3 +93,59 @@ class UserRepository(Repository[User]):
     async def lock_superusers(self, transaction: Transaction) -> Sequence[int]:
         """Lock the active superusers until the transaction ends, and return their ids."""
         return (await transaction.scalars(LOCK_SUPERUSERS)).all()
+
+
+class Former(Struct, frozen=True):
+    """A former address that can be put back until it expires."""
+
+    id: int
+    email: str
+    expires_at: datetime
+
+
+OF_USER = (
+    select(*columns_of(FormerAddress, Former))
+    .where(FormerAddress.user_id == bindparam("owner"), FormerAddress.expires_at > bindparam("at"))
+    .order_by(FormerAddress.id)
+)
+KEPT_FOR_OTHERS = select(FormerAddress.id).where(
+    FormerAddress.email_key == bindparam("key"),
+    FormerAddress.user_id != bindparam("asking"),
+    FormerAddress.expires_at > bindparam("at"),
+)
+
+
+class FormerAddressRepository(Repository[FormerAddress]):
+    """The rows of `former_addresses`."""
+
+    model_type = FormerAddress
+
+    async def keep(self, transaction: Transaction, user: User, expires_at: datetime) -> int:
+        """Keep the address that a user is about to leave, and return the row's id."""
+        values = {"user_id": user.id, "email": user.email, "email_key": user.email_key, "expires_at": expires_at}
+        kept = insert(FormerAddress).values(**values).returning(FormerAddress.id)
+        return (await transaction.execute(kept)).scalar_one()
+
+    async def check(self, transaction: Transaction, user: User) -> None:
+        """Raise NameTaken when a user's new address is kept for another account, which may put it back.
+
+        The user's row has been written, so that of an account that leaves an address and one that takes it, this one
+        sees what the other has committed.
+        """
+        values = {"key": user.email_key, "asking": user.id, "at": now()}
+        if await self.rows(KEPT_FOR_OTHERS, values, transaction):
+            raise NameTaken
+
+    async def of_user(self, user_id: int, transaction: Transaction | None = None) -> Sequence[Former]:
+        """Return the addresses that a user may put back, oldest first."""
+        rows = await self.rows(OF_USER, {"owner": user_id, "at": now()}, transaction)
+        return [Former(*row) for row in rows]
+
+    async def forget(self, transaction: Transaction, user_id: int, since: int) -> None:
+        """Delete a user's former addresses from one of them on, by its id: what came after it is undone with it."""
+        chosen = (FormerAddress.user_id == user_id) & (FormerAddress.id >= since)
+        await transaction.execute(delete(FormerAddress).where(chosen))
+
+    async def purge(self) -> int:
+        """Delete the addresses that can't be put back any more, and return their number."""
+        return await delete_in_batches(self.database, FormerAddress, FormerAddress.expires_at <= now())

@@ -85,6 +85,12 @@ class RightsUpdate(Struct, forbid_unknown_fields=True):
     is_superuser: Annotated[bool, Meta(examples=[False])] | UnsetType = UNSET
 
 
+class AddressUndo(Struct, forbid_unknown_fields=True):
+    """The token from the mail to the address before."""
+
+    token: Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00]*$", examples=["eyJhbGciOi..."])]
+
+
 class EmailVerification(Struct, forbid_unknown_fields=True):
     """The token from the mail."""
 

@@ -5,18 +5,20 @@ from datetime import timedelta
 from limits import RateLimitItem
 from msgspec import UNSET
 
-from app.auth.caller import Caller
+from app.auth.caller import Caller, SignedIn
 from app.auth.credentials import CredentialService, WrongPassword
 from app.auth.repository import SessionRepository
+from app.database.models import now
 from app.database.pages import Page, PageQuery
 from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import BadRequest, Conflict, Forbidden
-from app.jobs.queue import JobQueue
+from app.jobs.mailboxes import NOTICES, MailQueue, Quota
+from app.jobs.models import Payload
 from app.logs import log_security_event
 from app.security.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Client, Limits
 from app.security.tokens import VERIFICATION, InvalidTokenError, Tokens, fingerprint
 from app.users.models import User, address_key, name_key, normalise_email
-from app.users.repository import UserRepository
+from app.users.repository import FormerAddressRepository, UserRepository
 from app.users.schemas import RightsUpdate, UserCreate, UserRead, UserUpdate
 
 VERIFICATION_LIFETIME = timedelta(hours=24)
@@ -52,19 +54,26 @@ class UserService:
     def __init__(
         self,
         users: UserRepository,
+        former: FormerAddressRepository,
         sessions: SessionRepository,
         credentials: CredentialService,
-        jobs: JobQueue,
+        mails: MailQueue,
         *,
         registrations: RateLimitItem | None,
+        undo_days: int,
     ) -> None:
-        """`registrations` limits those of one client network; with None, registration is closed."""
+        """`registrations` limits those of one client network; with None, registration is closed.
+
+        A change of a confirmed address can be undone for `undo_days`.
+        """
         self.database = users.database
         self.users = users
+        self.former = former
         self.sessions = sessions
         self.credentials = credentials
-        self.jobs = jobs
+        self.mails = mails
         self.registrations = registrations
+        self.undo_days = undo_days
 
     async def register(self, data: UserCreate, client: Client) -> User:
         """Create an account for anybody. Raise RegistrationClosed, TooManyRequests, and the errors of `create`."""
@@ -86,7 +95,8 @@ class UserService:
         )
         async with self.database.transaction() as transaction:
             await self.users.create(transaction, user)
-            await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id})
+            await self.former.check(transaction, user)
+            await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
         return user
 
     async def get_user(self, user_id: int) -> UserRead:
@@ -111,21 +121,30 @@ class UserService:
             checked = (await self.credentials.check_password(caller, data.current_password)).hashed_password
         async with self.database.transaction() as transaction:
             user = await self.users.to_change(transaction, caller.id)
-            old = user.email
             if data.username is not UNSET:
                 user.username, user.username_key = data.username, name_key(data.username)
-            if email is not UNSET and email != old:
+                await self.users.save(transaction)
+            if is_new := email is not UNSET and email != user.email:
                 if user.hashed_password != checked:  # address or password were changed since they were read above
                     raise WrongPassword
-                user.email, user.email_key, user.email_verified = email, address_key(email), False
-                user.email_version += 1
-            await self.users.save(transaction)
-            if user.email != old:
-                await self.jobs.enqueue(transaction, ADDRESS_CHANGED_MAIL, {"user_id": user.id, "old_address": old})
-                await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id})
-        if user.email != old:
+                await self.change_address(transaction, user, str(email))
+        if is_new:
             caller.log_event("address_changed")
         return user
+
+    async def change_address(self, transaction: Transaction, user: User, email: str) -> None:
+        """Give an account another address, keep a confirmed one for its undo, and tell both. Raise NameTaken."""
+        told: Payload = {"user_id": user.id, "old_address": user.email}
+        old_quota = notices(user)
+        if user.email_verified and self.undo_days:
+            expires_at = now() + timedelta(days=self.undo_days)
+            told["former_id"] = await self.former.keep(transaction, user, expires_at)
+        user.email, user.email_key, user.email_verified = email, address_key(email), False
+        user.email_version += 1
+        await self.users.save(transaction)
+        await self.former.check(transaction, user)
+        await self.mails.enqueue(transaction, ADDRESS_CHANGED_MAIL, told, old_quota)
+        await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
 
     @retry_on_deadlock
     async def set_rights(self, user_id: int, data: RightsUpdate, *, by: Caller) -> User:
@@ -162,19 +181,21 @@ class UserService:
 class VerificationService:
     """The service by which users verify their e-mail addresses."""
 
-    def __init__(self, users: UserRepository, tokens: Tokens, limits: Limits, jobs: JobQueue) -> None:
+    def __init__(self, users: UserRepository, tokens: Tokens, limits: Limits, mails: MailQueue) -> None:
         self.database = users.database
         self.users = users
         self.tokens = tokens
         self.limits = limits
-        self.jobs = jobs
+        self.mails = mails
 
-    async def request(self, caller: Caller, address: str) -> None:
-        """Enqueue another mail with a token to the caller's address, unless it is verified. Raise TooManyRequests."""
-        await self.limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, caller.client.network)
-        await self.limits.hit(EMAIL_VERIFICATIONS, address_key(address))
+    async def request(self, user: SignedIn, client: Client) -> None:
+        """Enqueue another mail with a token to a user's address, unless it is verified. Raise TooManyRequests."""
+        await self.limits.hit(EMAIL_VERIFICATIONS_PER_NETWORK, client.network)
+        await self.limits.hit(EMAIL_VERIFICATIONS, address_key(user.email))
+        if user.email_verified:
+            return
         async with self.database.transaction() as transaction:
-            await self.jobs.enqueue(transaction, VERIFICATION_MAIL, {"user_id": caller.id})
+            await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
 
     async def verify(self, token: str, client: Client) -> None:
         """Mark the address to which a token was mailed as verified. Raise InvalidVerificationToken."""
@@ -189,6 +210,11 @@ class VerificationService:
             user.email_verified = True
             user.email_version += 1
         log_security_event("address_verified", user_id=claims.user_id, address=client.address)
+
+
+def notices(user: User | SignedIn) -> Quota:
+    """Return the quota of mails that tell a user of their account."""
+    return Quota.of(NOTICES, address_key(user.email), user.id, confirmed=user.email_verified)
 
 
 def address_state(email: str, email_version: int) -> str:

@@ -1,7 +1,7 @@
 """The scopes to which sessions are narrowed.
 
 Revision ID: 8d2f6b19ce07
-Revises: 5e9a0c3d71b4
+Revises: c7a2e5f0913d
 Create Date: 2026-11-26 12:00:00+00:00
 """
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "8d2f6b19ce07"
-down_revision = "5e9a0c3d71b4"
+down_revision = "c7a2e5f0913d"
 branch_labels = None
 depends_on = None
 

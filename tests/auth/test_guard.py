@@ -31,6 +31,7 @@ PUBLIC = {
     "GET /health/live",
     "GET /health/ready",
     "GET /openapi.json",
+    "POST /email-undo/confirm",
     "POST /email-verification/confirm",
     "POST /password-reset",
     "POST /password-reset/confirm",

@@ -17,6 +17,7 @@ from app.users.models import User
 from tests.auth.oauth import Pair, bearer, execute, fetch, open_session
 from tests.factories import PASSWORD, add_user, create_item
 from tests.outbox import deliver, token_in
+from tests.users.undo import undo_token
 
 Operation = dict[str, Any]
 ROLES = ["nobody", "owner", "stranger", "superuser", "disabled"]
@@ -87,6 +88,7 @@ class World:
                 extra = {"new_password": PASSWORD} if path[1] == "password-reset" else {}
                 name = "reset_password" if extra else "verify_email"
                 self.bodies[name] = {"token": token_in(mail), **extra}
+        self.bodies["undo_address_change"] = {"token": await undo_token(self.app, alice.id)}
 
     async def make_the_rest(self, document: Operation) -> None:
         """Make one of everything else that a path names, by a POST to its collection: Alice's where she may make it."""
@@ -209,13 +211,14 @@ def in_order(document: Operation) -> list[tuple[str, str, Operation]]:
         "end_other_sessions": 2,
         "reset_password": 3,
         "change_password": 4,
-        "delete_user": 6,
-        "delete_me": 7,
+        "undo_address_change": 5,
+        "delete_user": 7,
+        "delete_me": 8,
     }
 
     def place(row: tuple[str, str, Operation]) -> tuple[int, int, str, str]:
         method, path, operation = row
-        turn = rank.get(operation["operationId"], 5 if method == "delete" else 0)
+        turn = rank.get(operation["operationId"], 6 if method == "delete" else 0)
         return turn, -path.count("/") if turn else 0, path, method
 
     return sorted(operations(document), key=place)

@@ -1,4 +1,8 @@
-"""Search, as items have it: every word is a part of the text, in any case."""
+"""Search, as items have it: every word is a part of the text, in any case and Unicode form."""
+
+from itertools import product
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 from httpx import AsyncClient
@@ -9,6 +13,8 @@ from app.main import create_app
 from app.settings import Settings
 from tests.factories import People, connect_to, create_item, on_postgresql
 from tests.problems import pointers
+
+Form = Literal["NFC", "NFD"]
 
 
 async def found(client: AsyncClient, q: str, **params: str) -> list[str]:
@@ -66,6 +72,45 @@ async def test_case_is_unicodes_whatever_the_locale_of_the_database(alice: Async
     await create_item(alice, "something else")
     assert title in await found(alice, q)
     assert await found(alice, q + "\u4e2d") == []
+
+
+@pytest.mark.parametrize(
+    "title", ["Caf\u00e9", "한국어 제목", "Ång\u1e9bström", "ガギグ", "\u1f08\u0345\u03b4\u03b7\u03c2", "\u0390"]
+)
+@pytest.mark.parametrize(("stored", "asked"), list(product(["NFC", "NFD"], repeat=2)))
+async def test_a_word_is_the_same_in_every_unicode_form(
+    alice: AsyncClient, title: str, stored: Form, asked: Form
+) -> None:
+    """A title that was typed on a Mac has its accents and Korean syllables in parts; it comes back as it was sent."""
+    sent = normalize(stored, title)
+    await create_item(alice, sent, f"described as {sent}")
+    await create_item(alice, "something else")
+    for word in (title, title.upper(), title.lower()):
+        assert await found(alice, normalize(asked, word)) == [sent]
+
+
+async def test_a_long_text_without_spaces_is_searched_in_every_form(alice: AsyncClient) -> None:
+    """It is folded in pieces, none of which ends within a letter."""
+    text = "한국어가" * 150
+    await create_item(alice, "long", normalize("NFD", text))
+    for start in range(40):
+        assert await found(alice, text[start * 13 :][:37]) == ["long"]
+
+
+def test_many_accents_on_one_letter_are_folded_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to reorder them is bounded by the length of a piece."""
+    pieces: list[int] = []
+
+    def counted(form: Form, text: str) -> str:
+        pieces.append(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr("app.database.search.unicodedata.normalize", counted)
+    searchable("a" + "\u0301\u0323" * 5_000)
+    assert max(pieces) <= 150
+    pieces.clear()
+    searchable("plain text", None)
+    assert pieces == []
 
 
 @pytest.mark.parametrize("sign", ["%", "_", "/", "\\", "'", '"', "*", "?", "[", "^", "$", ".", "(", "--", "\\%", "/%"])

@@ -133,5 +133,6 @@ async def test_a_search_finds_what_was_changed_and_what_was_not(
     async with database.transaction() as transaction:
         await items.update(transaction, alice.id, item.id, change, None)
     for word in ("umbrella", "parasol", "black", "white"):
-        page = await items.page(alice.id, PageQuery(limit=1, sort="id", terms=(word,), after=None, count=False))
+        query = PageQuery(limit=1, sort="id", terms=(word,), after=None, count=False, caller_id=alice.id)
+        page = await items.page(alice.id, query)
         assert [row.id for row in page.rows] == ([item.id] if word in found else []), word

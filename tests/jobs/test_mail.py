@@ -17,7 +17,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from structlog.testing import capture_logs
 
-from app.jobs.mail import FileMailer, SmtpMailer, compose, create_mailer
+from app.jobs.mail import FileMailer, MailRefusedError, SmtpMailer, compose, create_mailer
 from app.main import create_app
 from app.settings import Settings, smtp_server
 from tests.factories import connect_to, open_database, register
@@ -225,6 +225,69 @@ async def test_where_the_server_is_down_requests_go_on_and_mails_wait(settings: 
     assert (job.attempt, job.last_error, job.failed_at) == (1, "SMTPConnectError", None)
     for text in ("alice", "hidden", "robot"):
         assert text not in str(logs)
+
+
+class Refuses(Mailbox):
+    """A server that answers a recipient, or with `message` a message, by a code."""
+
+    def __init__(self, code: int, *, message: bool = False) -> None:
+        super().__init__()
+        self.answer = f"{code} 5.1.1 <alice@example.org>: refused"
+        self.message = message
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd looks for that name
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        if not self.message:
+            return self.answer
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802 - the same
+        return self.answer
+
+
+@pytest.mark.parametrize("message", [False, True], ids=["recipient", "message"])
+async def test_a_mail_that_the_server_refuses_for_good_is_told_once_and_not_sent_again(
+    settings: Settings, *, message: bool
+) -> None:
+    async with smtp(Refuses(550, message=message)) as port:
+        settings = msgspec.structs.replace(settings, smtp_url=f"smtp://127.0.0.1:{port}", jobs_in_process=True)
+        app = create_app(settings)
+        with logged("job_done") as (logs, done):
+            async with connect_to(app) as client:
+                assert (await register(client, "alice")).status_code == 201
+                await asyncio.wait_for(done.wait(), SOON_SECONDS)
+    lines = [(line["event"], line["log_level"]) for line in logs if line["event"].startswith(("mail", "job"))]
+    assert lines == [("mail_bounced", "warning"), ("job_done", "info")]
+    assert "alice" not in str(logs)
+    async with open_database(settings.database_url) as database:
+        assert [job.kind for job in await jobs_in(database)] == ["purge"]
+
+
+@pytest.mark.parametrize("message", [False, True], ids=["recipient", "message"])
+async def test_a_mail_that_the_server_refuses_for_now_is_sent_again(*, message: bool) -> None:
+    async with smtp(Refuses(451, message=message)) as port:
+        with pytest.raises(aiosmtplib.SMTPException):
+            await send(f"smtp://127.0.0.1:{port}")
+
+
+async def test_a_sender_that_the_server_refuses_is_the_operators_to_mend() -> None:
+    class RefusesSender(Mailbox):
+        async def handle_MAIL(  # noqa: N802 - aiosmtpd looks for that name
+            self, _server: SMTP, _session: Session, _envelope: Envelope, _address: str, _options: list[str]
+        ) -> str:
+            return "550 no such sender"
+
+    async with smtp(RefusesSender()) as port:
+        with pytest.raises(aiosmtplib.SMTPSenderRefused):
+            await send(f"smtp://127.0.0.1:{port}")
+
+
+async def test_an_address_that_the_server_cannot_take_is_refused_for_good(mailbox: Mailbox) -> None:
+    async with smtp(mailbox) as port:
+        with pytest.raises(MailRefusedError):
+            await send(f"smtp://127.0.0.1:{port}", hello(to="zo\u00eb@example.org"))
 
 
 # Into files -----------------------------------------------------------------------------------------------------------

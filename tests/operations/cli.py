@@ -1,6 +1,6 @@
 """Runs an operator's commands in the process of the tests, which is faster than a program of its own for each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import click
 from click.testing import CliRunner
@@ -10,17 +10,22 @@ from app.settings import Settings
 from tests.factories import SECRET
 
 
-def litestar(url: str, *arguments: str) -> tuple[int, str]:
-    """Run a command of an application on a database; return its exit status and what it printed."""
+def litestar(url: str, *arguments: str, typed: str = "", **environment: str) -> tuple[int, str]:
+    """Run a command of an application on a database; return its exit status and what it printed.
+
+    `typed` is piped into it.
+    """
     group = click.Group()
     for plugin in create_app(Settings(secret_key=SECRET, database_url=url, jobs_in_process=False)).plugins.cli:
         plugin.on_cli_init(group)
-    return invoke(group, arguments)
+    return invoke(group, arguments, typed, environment)
 
 
-def invoke(group: click.Group, arguments: Iterable[str]) -> tuple[int, str]:
+def invoke(
+    group: click.Group, arguments: Iterable[str], typed: str = "", environment: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Run a command of a group, which may run an event loop; return its exit status and what it printed."""
-    result = CliRunner().invoke(group, list(arguments))
+    result = CliRunner().invoke(group, list(arguments), input=typed, env=environment)
     if not isinstance(result.exception, SystemExit | None):
         raise result.exception
     return result.exit_code, result.output

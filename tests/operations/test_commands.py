@@ -20,7 +20,8 @@ from tests.jobs.workers import SOON_SECONDS, Recorder, add, fail, jobs_in, numbe
 from tests.operations.cli import invoke, litestar
 from tests.programs import environment, run, service
 
-ACCOUNT = ["--username", "root", "--email", "root@example.org", "--password", PASSWORD]
+ACCOUNT = ["--username", "root", "--email", "root@example.org"]
+FROM_ENVIRONMENT = {"SUPERUSER_PASSWORD": PASSWORD}
 
 
 @pytest.fixture
@@ -52,7 +53,8 @@ def test_a_superuser_who_was_created_signs_in_to_the_running_service(
     url = f"http://127.0.0.1:{free_tcp_port}"
     variables = {"SECRET_KEY": SECRET, "DATABASE_URL": file_url}
     with service(tmp_path, free_tcp_port, **variables):
-        ended = run(tmp_path, "litestar", "--app", "app.main:app", "create-superuser", *ACCOUNT, **variables)
+        command = ["litestar", "--app", "app.main:app", "create-superuser", *ACCOUNT]
+        ended = run(tmp_path, *command, **variables, **FROM_ENVIRONMENT)
         assert ended.returncode == 0
         token = httpx.post(f"{url}/token", data={"username": "root", "password": PASSWORD}).json()["access_token"]
         assert httpx.get(f"{url}/users/me", headers={"Authorization": f"Bearer {token}"}).json()["is_superuser"] is True
@@ -90,10 +92,36 @@ async def test_a_worker_of_its_own_runs_until_it_is_terminated(
 
 
 def test_a_superuser_is_created_once_by_the_rules_of_registration(own_database_url: str) -> None:
-    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT)
+    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT, **FROM_ENVIRONMENT)
     assert (status, output) == (0, "Superuser root has id 1\n")
-    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT)
+    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT, **FROM_ENVIRONMENT)
     assert (status, output) == (1, "Username or email already registered\n")
+
+
+def test_a_script_pipes_the_password_in(own_database_url: str) -> None:
+    """The end of the line is no part of it; without a password the account isn't opened."""
+    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT)
+    assert (status, output.count("\n"), "password" in output) == (1, 1, True)
+    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT, typed=f"{PASSWORD}\r\nmore\n")
+    assert (status, output) == (0, "Superuser root has id 1\n")
+
+
+def test_whoever_sits_at_a_terminal_types_the_password_twice_and_nobody_sees_it(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = f"{PASSWORD}\na slip\n{PASSWORD}\n{PASSWORD}\n"
+    monkeypatch.setattr("app.users.commands.is_at_terminal", lambda: True)
+    status, output = litestar(own_database_url, "create-superuser", *ACCOUNT, typed=typed)
+    assert (status, output.splitlines()[-1]) == (0, "Superuser root has id 1")
+    assert PASSWORD not in output
+
+
+def test_no_password_is_taken_from_the_command_line(file_url: str) -> None:
+    """Everybody on the machine sees the arguments of a program."""
+    status, output = litestar(file_url, "create-superuser", *ACCOUNT, "--password", PASSWORD)
+    assert status == 2
+    assert "SUPERUSER_PASSWORD" in output
+    assert PASSWORD not in output
 
 
 @pytest.mark.parametrize(
@@ -105,14 +133,14 @@ def test_a_superuser_is_created_once_by_the_rules_of_registration(own_database_u
     ids=["username", "email"],
 )
 def test_a_wrong_field_is_named_in_one_line(file_url: str, arguments: list[str], line: str) -> None:
-    status, output = litestar(file_url, "create-superuser", *ACCOUNT, *arguments)
+    status, output = litestar(file_url, "create-superuser", *ACCOUNT, *arguments, **FROM_ENVIRONMENT)
     assert status == 1
     assert line in output
     assert output.count("\n") == 1
 
 
 def test_a_database_that_is_away_is_one_line_without_its_password() -> None:
-    status, output = litestar("postgresql://u:canary@127.0.0.1:1/n", "create-superuser", *ACCOUNT)
+    status, output = litestar("postgresql://u:canary@127.0.0.1:1/n", "create-superuser", *ACCOUNT, **FROM_ENVIRONMENT)
     assert (status, output) == (1, "The service is temporarily unavailable; try again\n")
 
 

@@ -125,7 +125,7 @@ async def fill(app: Litestar) -> None:
 def value_of(column: Column[Any]) -> object:
     """Return a value for a column of a table that this file doesn't name: 1 for a key, which the other tables have."""
     length = getattr(column.type, "length", None)
-    values = {int: 1, str: UNICODE[:length], bytes: b"\0", bool: True, datetime: FAR, dict: {}}
+    values = {int: 1, str: UNICODE[:length], bytes: b"\0", bool: True, datetime: FAR, object: {}}  # JSON is any object
     return values[column.type.python_type]
 
 
