@@ -141,11 +141,11 @@ async def test_a_login_renews_a_hash_that_was_made_with_other_parameters(
 
 @pytest.mark.in_process("that reach into the application's process")
 async def test_more_logins_than_the_queue_holds_are_turned_away(
-    app: Litestar, client: AsyncClient, parts: Parts
+    app: Litestar, client: AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They get 503 and Retry-After; the others are served."""
     await add_user(app, "alice")
-    parts.passwords.capacity = 3
+    monkeypatch.setattr(parts.passwords, "capacity", 3)
     answers = await asyncio.gather(*(log_in(client, "alice") for _ in range(8)))
     refused = [answer for answer in answers if answer.status_code != 200]
     assert 0 < len(refused) < len(answers)

@@ -309,7 +309,7 @@ async def test_registering_works_with_and_without_a_slash(client: AsyncClient) -
 
 
 @on_sqlite
-@pytest.mark.parametrize("host", ["x:abc", "", "[::1", "x" * 300])
+@pytest.mark.parametrize("host", ["x:abc", "[::1", "x" * 300])
 async def test_a_strange_host_header_changes_nothing(client: AsyncClient, host: str) -> None:
     """Addresses are never built from it."""
     answer = await client.post("/users/", json={}, headers={"Host": host})
