@@ -79,6 +79,11 @@ bench *args: (_install "requirements.lock") (_install "requirements-bench.lock" 
 rename title about="":
     @python3 deploy/rename.py "$1" "$2"
 
+# Write sbom.json, a bill of materials (CycloneDX) of the packages that the service runs on
+sbom: (_install "requirements-sbom.lock" ".venv-sbom")
+    @.venv-sbom/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+        --output-file sbom.json requirements.lock
+
 # Pin the dependencies of pyproject.toml; with --upgrade, to their current releases
 [positional-arguments]
 lock *args: (_install "requirements-dev.lock")
@@ -86,6 +91,7 @@ lock *args: (_install "requirements-dev.lock")
     @{{ compile }} "$@" -o requirements.lock -c requirements-dev.lock pyproject.toml
     @{{ compile }} "$@" -o requirements-otel.lock -c requirements-dev.lock --extra otel pyproject.toml
     @{{ compile }} "$@" -o requirements-bench.lock -c requirements-dev.lock --group bench
+    @{{ compile }} "$@" -o requirements-sbom.lock -c requirements-dev.lock --group sbom
 
 # Fail when the code isn't laid out as `just format` does it
 _formatted: (_install "requirements-dev.lock")
