@@ -9,6 +9,13 @@ RUN python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --no-cache-dir --disable-pip-version-check \
         --no-deps --require-hashes --only-binary :all: --requirement requirements.lock \
     && rm requirements.lock
+# The bill of materials of those packages; the program that writes it stays behind.
+COPY requirements.lock requirements-sbom.lock pyproject.toml /sbom/
+RUN python -m venv --without-pip /sbom/venv \
+    && pip --python /sbom/venv/bin/python install --no-cache-dir --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: --requirement /sbom/requirements-sbom.lock \
+    && /sbom/venv/bin/python -W ignore -m cyclonedx_py requirements --pyproject /sbom/pyproject.toml \
+        --output-reproducible --output-file /srv/sbom.json /sbom/requirements.lock
 COPY alembic.ini ./
 COPY migrations migrations
 COPY app app

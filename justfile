@@ -79,6 +79,11 @@ bench *args: (_install "requirements.lock") (_install "requirements-bench.lock" 
 rename title about="":
     @python3 deploy/rename.py "$1" "$2"
 
+# Write sbom.json, a bill of materials (CycloneDX) of the packages that the service runs on
+sbom: (_install "requirements-sbom.lock" ".venv-sbom")
+    @.venv-sbom/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+        --output-file sbom.json requirements.lock
+
 # Pin the dependencies of pyproject.toml; with --upgrade, to their current releases
 [positional-arguments]
 lock *args: (_install "requirements-dev.lock")
@@ -86,6 +91,7 @@ lock *args: (_install "requirements-dev.lock")
     @{{ compile }} "$@" -o requirements.lock -c requirements-dev.lock pyproject.toml
     @{{ compile }} "$@" -o requirements-otel.lock -c requirements-dev.lock --extra otel pyproject.toml
     @{{ compile }} "$@" -o requirements-bench.lock -c requirements-dev.lock --group bench
+    @{{ compile }} "$@" -o requirements-sbom.lock -c requirements-dev.lock --group sbom
 
 # Fail when the code isn't laid out as `just format` does it
 _formatted: (_install "requirements-dev.lock")
@@ -102,7 +108,7 @@ _migrated: (_install "requirements-dev.lock")
     {{ python }} -m alembic upgrade head
     {{ python }} -m alembic check
 
-# Install a lock file, unless the environment's stamp says that it's there already
+# Install a lock file by uv or else pip, unless the environment's stamp says that it's there already
 [no-exit-message]
 _install lock venv=".venv":
     #!/bin/sh
@@ -110,7 +116,9 @@ _install lock venv=".venv":
     stamp={{ venv }}/installed-locks
     if grep -qs {{ sha256_file(lock) }} "$stamp"; then exit 0; fi
     python={{ venv }}/bin/python
-    "$python" -c 'import pip' 2>/dev/null || python=python3
+    uv=$(command -v uv || true)
+    # uv needs no pip in the environment.
+    "$python" -c "import $([ -n "$uv" ] && echo sys || echo pip)" 2>/dev/null || python=python3
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         echo "Python 3.11 or newer is needed; $python is $("$python" --version 2>/dev/null || echo missing)." \
             "Make the environment with a newer one: python3.11 -m venv --clear {{ venv }}" >&2
@@ -119,9 +127,14 @@ _install lock venv=".venv":
     echo "Setting up {{ venv }} (the first time takes up to a minute) ..." >&2
     [ "$python" != python3 ] || python3 -m venv --clear {{ venv }}
     rm -f "$stamp"
-    if ! output=$({{ venv }}/bin/python -m pip install --disable-pip-version-check --no-input \
-        --no-deps --require-hashes --requirement {{ lock }} 2>&1); then
-        printf '%s\n' "$output" >&2
+    if [ -n "$uv" ]; then
+        set -- "$uv" pip install --python {{ venv }}/bin/python
+    else
+        set -- {{ venv }}/bin/python -m pip install --disable-pip-version-check --no-input
+    fi
+    if ! "$@" --no-deps --require-hashes --requirement {{ lock }} >{{ venv }}/install.log 2>&1; then
+        reason=$(grep -i -A 1 '^ *error' {{ venv }}/install.log | head -n 2 | tr -s ' \n' ' ')
+        echo "The packages of {{ lock }} can't be installed: ${reason}(all of it: {{ venv }}/install.log)" >&2
         exit 1
     fi
     # What developers need holds all that the service needs, in the same versions.

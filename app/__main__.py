@@ -30,7 +30,9 @@ from app.operations.health import log_connections
 from app.operations.listening import address_of, claim
 from app.operations.server import DrainingServer
 from app.operations.workers import STOP_SECONDS, forget_signals_in_workers, run_worker
-from app.settings import ENV_FILE, Settings, SettingsError, make_private, write_first_secret
+from app.settings import Settings
+from app.settings.environment import ENV_FILE, make_private, write_first_secret
+from app.settings.error import SettingsError
 
 ROOT = Path(__file__).parent.parent
 # The server's own log lines take the application's format.

@@ -27,7 +27,8 @@ from app.operations.commands import Commands, run_chores
 from app.operations.health import log_failure
 from app.operations.metrics import create_metrics
 from app.operations.workers import end_with_parent
-from app.settings import Settings, SettingsError
+from app.settings import Settings
+from app.settings.error import SettingsError
 
 if TYPE_CHECKING:
     from app.operations.tracing import Tracing

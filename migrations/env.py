@@ -25,7 +25,8 @@ from app.database.engine import UNPREPARED, accept_libpq, driver_url, sqlite_eng
 from app.database.failures import error_summary
 from app.database.models import Base
 from app.database.progress import bars
-from app.settings import SettingsError, database_url
+from app.settings import database_url
+from app.settings.error import SettingsError
 
 # Any number that no other program takes on the same server.
 ADVISORY_LOCK = 5_418_290_117

@@ -8,17 +8,10 @@ import msgspec
 import pytest
 
 from app.main import create_app
-from app.settings import (
-    DEFAULT_DATABASE_URL,
-    ENV_FILE,
-    Settings,
-    SettingsError,
-    database_url,
-    mailbox,
-    make_private,
-    smtp_server,
-    write_first_secret,
-)
+from app.settings import DEFAULT_DATABASE_URL, Settings, database_url
+from app.settings.addresses import mailbox, smtp_server
+from app.settings.environment import ENV_FILE, make_private, write_first_secret
+from app.settings.error import SettingsError
 from tests.factories import SECRET, connect_to, log_in, register
 from tests.programs import ROOT
 

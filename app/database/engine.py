@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from app.database.failures import UNSTORABLE
-from app.settings import ALREADY_SO, SYSTEM_CERTIFICATES, TLS_PARAMETERS, make_private, read_database_url
+from app.settings.databases import ALREADY_SO, SYSTEM_CERTIFICATES, TLS_PARAMETERS, read_database_url
+from app.settings.environment import make_private
 
 # A request takes a connection for its guard and one for its work. It may wait one second for either, and three for the
 # database to answer. So every request is answered within five seconds, and no queue grows behind a database that hangs.

@@ -19,7 +19,8 @@ from anyio import to_thread
 from email_validator import validate_email
 
 from app.database.models import now
-from app.settings import Settings, SmtpServer, mailbox, smtp_server
+from app.settings import Settings
+from app.settings.addresses import SmtpServer, mailbox, smtp_server
 
 ANSWER_WITHIN_SECONDS = 15
 SEND_WITHIN_SECONDS = 25

@@ -26,7 +26,10 @@ from app.http.openapi.document import TITLE
 from app.jobs.mail import SmtpMailer
 from app.operations.copying import MIGRATIONS
 from app.security.limits import Limits
-from app.settings import Settings, read_database_url, smtp_server, sources
+from app.settings import Settings
+from app.settings.addresses import smtp_server
+from app.settings.databases import read_database_url
+from app.settings.environment import sources
 
 ANSWER_WITHIN_SECONDS = 3
 PACKAGES = ("litestar", "advanced-alchemy", "sqlalchemy", "asyncpg", "aiosqlite", "msgspec", "granian", "uvloop")

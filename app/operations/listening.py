@@ -4,7 +4,7 @@ import errno
 import socket
 import sys
 
-from app.settings import SettingsError
+from app.settings.error import SettingsError
 
 
 def address_of(host: str) -> str:

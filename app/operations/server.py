@@ -9,7 +9,7 @@ from typing import Any
 
 from granian.server.mp import MPServer
 
-from app.settings import SettingsError
+from app.settings.error import SettingsError
 
 
 class DrainingServer(MPServer):

@@ -20,7 +20,8 @@ from app.database.engine import POSTGRESQL_SETTINGS, driver_url
 from app.database.sessions import Database
 from app.http.feature import Parts
 from app.main import create_app
-from app.settings import Settings, check_database_url
+from app.settings import Settings
+from app.settings.databases import check_database_url
 from tests.factories import add_user, log_in, on_postgresql, on_sqlite, open_database, register
 from tests.problems import assert_problem
 

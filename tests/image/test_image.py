@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -130,6 +131,13 @@ def test_an_instance_without_a_public_address_says_so_in_one_line() -> None:
 def test_the_image_runs_as_a_user_without_rights_and_has_no_pip() -> None:
     code = "import importlib.util, os; print(os.getuid(), importlib.util.find_spec('pip'), os.access('/srv', os.W_OK))"
     assert docker("run", "--rm", *CONFINED, IMAGE, "python", "-c", code) == "10001 None False"
+
+
+def test_the_image_carries_the_bill_of_its_packages() -> None:
+    bill = json.loads(docker("run", "--rm", *CONFINED, IMAGE, "cat", "/srv/sbom.json"))
+    assert bill["bomFormat"] == "CycloneDX"
+    locked = re.findall(r"^([\w.-]+)==([^ ]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert sorted((part["name"], part["version"]) for part in bill["components"]) == sorted(locked)
 
 
 def test_an_operators_command_finds_the_application() -> None:

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 
 from app.jobs.mail import FileMailer, MailRefusedError, SmtpMailer, compose, create_mailer
 from app.main import create_app
-from app.settings import Settings, smtp_server
+from app.settings import Settings
+from app.settings.addresses import smtp_server
 from tests.factories import connect_to, open_database, register
 from tests.jobs.workers import SOON_SECONDS, jobs_in, logged
 from tests.programs import free_port

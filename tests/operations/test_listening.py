@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.operations.listening import address_of, claim
-from app.settings import SettingsError
+from app.settings.error import SettingsError
 
 
 @pytest.fixture
