@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import hosting, lists, logins, report, routes
+from benchmarks import hosting, lists, logins, report, routes, worst
 from benchmarks.database import postgres
 from benchmarks.load import Plan, require_wrk
 from benchmarks.report import Table
@@ -15,6 +15,7 @@ MEASUREMENTS: dict[str, Callable[[Plan], list[Table]]] = {
     "routes": routes.routes,
     "logins": logins.logins,
     "beside": logins.beside,
+    "worst": worst.worst,
     "depth": lists.depth,
     "size": lists.size,
     "startup": hosting.startup,

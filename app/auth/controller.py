@@ -32,7 +32,7 @@ from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.http.access import FORM_KEY, LENIENT, PUBLIC
 from app.http.client import calling_client
 from app.http.openapi import raises
-from app.http.requests import InTransaction, Provided, check_coding
+from app.http.requests import InTransaction, Provided, check_coding, media_type
 
 Auth = Provided[AuthService]
 Credentials = Provided[CredentialService]
@@ -56,7 +56,7 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     last forms in a cache, with their passwords, and replaces bytes that aren't UTF-8.
     """
     # Not reported: `parse_url_encoded_form_data` in litestar/_parsers.py.
-    if request.content_type[0].lower() != "application/x-www-form-urlencoded":
+    if media_type(request.headers) != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded")
     check_coding(request.headers)
     try:

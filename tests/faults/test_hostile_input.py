@@ -46,6 +46,7 @@ HOSTILE = {
     "deep objects": (request("POST", "/users/", JSON, b'{"a":' * DEEP + b"1" + b"}" * DEEP), 50, {400}),
     "deep arrays": (request("POST", "/users/", JSON, b"[" * DEEP + b"]" * DEEP), 50, {400}),
     "a million numbers": (request("POST", "/users/", JSON, b'{"a":[' + b"1," * 500_000 + b"1]}"), 20, {422}),
+    "350,000 objects": (request("POST", "/users/", JSON, b"[" + b"{}," * 349_000 + b"{}]"), 20, {422}),
     "60,000 unknown fields": (
         request("POST", "/users/", JSON, b"{" + b",".join(b'"a%05d":1' % number for number in range(60_000)) + b"}"),
         20,

@@ -137,5 +137,7 @@ async def test_a_writer_that_commits_after_the_tag_was_compared_wins(
 def test_only_tags_of_this_form_name_versions() -> None:
     assert expected_versions('"1", W/"2", "03", "4x", "5"') == frozenset({1, 2, 5})
     assert expected_versions(" * ") is expected_versions(None) is None
+    assert expected_versions('"2", ' * 100 + '"1"') == frozenset({2})
+    assert not is_unchanged('"2", ' * 100 + '"1"', 1)
     assert not is_unchanged(None, 1)
     assert not is_unchanged('"1,"2""', 1)
