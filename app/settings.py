@@ -125,6 +125,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     trusted_proxies: tuple[str, ...] = ()
     rate_limit_storage: str = ""
     password_min_length: Annotated[int, Meta(ge=1, le=256)] | None = None
+    breached_passwords_url: str = ""
+    """Of a service that tells breached passwords by a part of their hash; without one, nobody is asked."""
     smtp_url: str = ""
     mail_from: str = DEFAULT_MAIL_FROM
     mail_dir: str = "outbox"
@@ -156,6 +158,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         if self.smtp_url:
             smtp_server(self.smtp_url)
         check_public_url(self.public_url)
+        check_breached_passwords_url(self.breached_passwords_url)
         if self.production and not self.public_url and is_unspecified(self.host):
             raise SettingsError(f"PUBLIC_URL is not set, and links in mails can't lead to {self.url}")
         if self.otel_exporter_otlp_endpoint:
@@ -340,6 +343,18 @@ def check_public_url(url: str) -> None:
         is_valid = False
     if url and not is_valid:
         raise SettingsError("PUBLIC_URL must be http:// or https:// with a host, such as https://api.example.org/v1")
+
+
+def check_breached_passwords_url(url: str) -> None:
+    """Raise SettingsError unless the URL is empty, https, or http on this machine, with a host and at most a path."""
+    try:
+        parts = urlsplit(url)
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        is_valid = is_safe and parts.hostname and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError:
+        is_valid = False
+    if url and not is_valid:
+        raise SettingsError("BREACHED_PASSWORDS_URL must be https:// with a host, or http:// on this machine")
 
 
 def check_networks(networks: tuple[str, ...]) -> None:
