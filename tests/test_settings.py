@@ -514,6 +514,14 @@ def test_a_sender_may_have_a_name(text: str, name: str, address: str) -> None:
 # Limits ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("url", ["range", "http://api.example.org", "https://", "https://host/?a=b", "ftp://127.0.0.1"])
+def test_a_service_of_breached_passwords_is_asked_by_https_alone(url: str) -> None:
+    with pytest.raises(SettingsError, match="BREACHED_PASSWORDS_URL"):
+        load(BREACHED_PASSWORDS_URL=url)
+    for good in ("https://api.example.org/range", "http://127.0.0.1:8080", "http://localhost/range/"):
+        assert load(BREACHED_PASSWORDS_URL=good).breached_passwords_url == good
+
+
 @pytest.mark.parametrize("url", ["memory://", "redis", "redis://", "redis://[", "redis://host:port", "http://host"])
 def test_a_storage_that_is_no_redis_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="RATE_LIMIT_STORAGE"):

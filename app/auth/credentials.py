@@ -74,9 +74,13 @@ class CredentialService:
 
     async def hash_new(self, password: str, *, username: str, email: str) -> str:
         """Return the hash of a new account's password. Raise InvalidFields when the policy refuses it."""
-        check = partial(self.policy.check, password, username=username, email=email, pointer="/password")
-        await self.passwords.run(check)
+        await self.check_new(password, username=username, email=email, pointer="/password")
         return await self.passwords.hash(password)
+
+    async def check_new(self, password: str, *, username: str, email: str, pointer: str) -> None:
+        """Raise InvalidFields, at `pointer`, when the policy refuses a new password."""
+        await self.passwords.run(partial(self.policy.check, password, username=username, email=email, pointer=pointer))
+        await self.policy.check_breaches(password, pointer=pointer)
 
     async def check_password(self, caller: Caller, password: str) -> StoredCredentials:
         """Return the caller's credentials if the password is right.
@@ -141,8 +145,7 @@ class CredentialService:
 
     async def _set(self, user: StoredCredentials, new: str, *, keep_session: int) -> bool:
         """Replace the password that the user has there, and end the sessions; False when it was changed meanwhile."""
-        check = partial(self.policy.check, new, username=user.username, email=user.email, pointer="/new_password")
-        await self.passwords.run(check)
+        await self.check_new(new, username=user.username, email=user.email, pointer="/new_password")
         return await self._store(user, await self.passwords.hash(new), keep_session=keep_session)
 
     @retry_on_deadlock

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 from app.errors import InvalidField, InvalidFields
 from app.security.passwords import normalise
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.security.breaches import Breaches
 
 # Many good passwords contain a shorter name by chance.
 MIN_NAME_LENGTH = 4
@@ -24,6 +28,7 @@ class PasswordPolicy:
         """Load the estimator in production, so that no request has to: it takes 8 MB and 40 ms."""
         self.min_length = settings.effective_password_min_length
         self.estimate_guesses = load_estimator() if settings.production else None
+        self.breaches = load_breaches(settings.breached_passwords_url) if settings.breached_passwords_url else None
 
     def check(self, password: str, *, username: str, email: str, pointer: str = "/password") -> None:
         """Raise InvalidFields, at `pointer`, for a password that is too short, or in production too easy to guess.
@@ -32,6 +37,11 @@ class PasswordPolicy:
         """
         if reason := self.reason_against(password, username, email):
             raise InvalidFields(InvalidField(pointer, reason))
+
+    async def check_breaches(self, password: str, *, pointer: str) -> None:
+        """Raise InvalidFields, at `pointer`, for a password that is known from a breach, as far as a service is set."""
+        if self.breaches and await self.breaches.contain(password):
+            raise InvalidFields(InvalidField(pointer, "is known from a data breach"))
 
     def reason_against(self, password: str, username: str, email: str) -> str | None:
         """Return the reason to refuse a password; None when it is accepted."""
@@ -55,6 +65,13 @@ def own_names(username: str, email: str) -> Iterator[str]:
         folded = normalise(name).casefold()
         if len(folded) >= MIN_NAME_LENGTH:
             yield folded
+
+
+def load_breaches(url: str) -> "Breaches":
+    """Return the passwords that a service at a URL knows; its client takes 50 ms to load, so no request loads it."""
+    from app.security.breaches import Breaches  # noqa: PLC0415 - only where it is needed
+
+    return Breaches(url)
 
 
 def load_estimator() -> Callable[[str], float]:

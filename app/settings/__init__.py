@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from app.settings.addresses import (
     as_browsers_write,
+    check_breached_passwords_url,
     check_collector,
     check_networks,
     check_origins,
@@ -71,6 +72,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     trusted_proxies: tuple[str, ...] = ()
     rate_limit_storage: str = ""
     password_min_length: Annotated[int, Meta(ge=1, le=256)] | None = None
+    breached_passwords_url: str = ""
+    """Of a service that tells breached passwords by a part of their hash; without one, nobody is asked."""
     smtp_url: str = ""
     mail_from: str = DEFAULT_MAIL_FROM
     mail_dir: str = "outbox"
@@ -101,6 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         if self.smtp_url:
             smtp_server(self.smtp_url)
         check_public_url(self.public_url)
+        check_breached_passwords_url(self.breached_passwords_url)
         if self.otel_exporter_otlp_endpoint:
             check_collector(self.otel_exporter_otlp_endpoint)
         if self.production and self.production_refusals:

@@ -54,6 +54,18 @@ def check_public_url(url: str) -> None:
         raise SettingsError("PUBLIC_URL must be http:// or https:// with a host, such as https://api.example.org/v1")
 
 
+def check_breached_passwords_url(url: str) -> None:
+    """Raise SettingsError unless the URL is empty, https, or http on this machine, with a host and at most a path."""
+    try:
+        parts = urlsplit(url)
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        is_valid = is_safe and parts.hostname and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError:
+        is_valid = False
+    if url and not is_valid:
+        raise SettingsError("BREACHED_PASSWORDS_URL must be https:// with a host, or http:// on this machine")
+
+
 def check_networks(networks: tuple[str, ...]) -> None:
     """Raise SettingsError for anything but IP addresses and networks."""
     for network in networks:

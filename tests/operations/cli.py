@@ -15,10 +15,16 @@ def litestar(url: str, *arguments: str, typed: str = "", **environment: str) -> 
 
     `typed` is piped into it.
     """
+    settings = Settings(secret_key=SECRET, database_url=url, jobs_in_process=False)
+    return invoke(commands_of(settings), arguments, typed, environment)
+
+
+def commands_of(settings: Settings) -> click.Group:
+    """Return the commands of an application."""
     group = click.Group()
-    for plugin in create_app(Settings(secret_key=SECRET, database_url=url, jobs_in_process=False)).plugins.cli:
+    for plugin in create_app(settings).plugins.cli:
         plugin.on_cli_init(group)
-    return invoke(group, arguments, typed, environment)
+    return group
 
 
 def invoke(
