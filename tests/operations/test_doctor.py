@@ -83,6 +83,7 @@ CANARIES = {
     "SECRET_KEY_PREVIOUS": "canary-7e151628aed2a6abf7158809cf4f3d",
     "DATABASE_URL": "postgresql://user:canary/?#1@host/name?password=canary&sslpassword=canary&application_name=a",
     "DATABASE_REPLICA_URLS": ["postgresql://user:canary@standby/name?passfile=canary"],
+    "BREACHED_PASSWORDS_URL": "https://canary:canary@host/range",
     "SMTP_URL": "smtp://canary:canary%40@host:587",
     "RATE_LIMIT_STORAGE": "redis://canary:canary@host:6379/0?password=canary",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://canary:canary@host:4318",
