@@ -138,10 +138,13 @@ async def check_connections(settings: Settings) -> None:
 
 
 def migrate(url: str) -> None:
-    """Migrate the database to the newest revision; several processes may do so at once."""
+    """Migrate the database to the newest revision; several processes may do so at once.
+
+    One of newer code is left as it is, as long as it has all that this code needs.
+    """
     config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations").replace("%", "%%"))
-    config.attributes["url"] = url
+    config.attributes.update(url=url, serves=True)
     command.upgrade(config, "head")
 
 

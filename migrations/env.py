@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import structlog
 from advanced_alchemy.types import DateTimeUTC
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from alembic.migration import MigrationContext
 from alembic.operations.ops import CreateIndexOp, CreateTableOp, MigrationScript
 from alembic.util import CommandError
-from sqlalchemy import Column, Connection, DateTime, pool, text
+from sqlalchemy import Column, Connection, DateTime, inspect, pool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import SchemaItem
@@ -28,6 +29,7 @@ from app.database.progress import bars
 from app.settings import database_url
 from app.settings.error import SettingsError
 
+log = structlog.stdlib.get_logger("migrations")
 # Any number that no other program takes on the same server.
 ADVISORY_LOCK = 5_418_290_117
 SQLITE_WAIT_MS = 60_000
@@ -87,10 +89,35 @@ def migrate(connection: Connection) -> None:
         render_as_batch=connection.dialect.name == "sqlite",
         transactional_ddl=True,
     )
+    if context.config.attributes.get("serves") and (newer := unknown_revision()) and is_complete(connection):
+        log.warning("the database is of newer code, and has all that this code needs", revision=newer)
+        return
     with context.begin_transaction(), warnings.catch_warnings():
         # SQLite and Alembic don't compare indexes of expressions, and say so each time.
         warnings.filterwarnings("ignore", SKIPPED)
         context.run_migrations()
+
+
+def unknown_revision() -> str | None:
+    """Return the revision of the database if this code doesn't have it."""
+    script = context.script
+    for revision in context.get_context().get_current_heads():
+        try:
+            script.get_revision(revision)
+        except CommandError:
+            return revision
+    return None
+
+
+def is_complete(connection: Connection) -> bool:
+    """Return whether the database has every table and column of the models."""
+    inspector = inspect(connection)
+    return all(
+        inspector.has_table(table.name)
+        and {column.name for column in table.columns}
+        <= {column["name"] for column in inspector.get_columns(table.name)}
+        for table in Base.metadata.sorted_tables
+    )
 
 
 def create_engine(url: str) -> tuple[AsyncEngine, AsyncEngine]:

@@ -17,6 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, DateTime, bindparam, inspect, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from structlog.testing import capture_logs
 
 from app.__main__ import migrate
 from app.database.engine import driver_url
@@ -294,6 +295,29 @@ def test_tables_of_another_program_are_one_clear_line(
     line = refusal(empty_database_url)
     assert [part for part in parts if part not in line] == []
     assert schema(empty_database_url) == before
+
+
+NEWER = "UPDATE alembic_version SET version_num = '0123456789ab'"
+
+
+def test_old_code_serves_on_the_schema_of_newer_code(own_database_url: str) -> None:
+    """Migrations only add, so that an instance of the release before can start again; Alembic's commands refuse."""
+    administer(own_database_url, NEWER, "ALTER TABLE items ADD COLUMN newer integer", "CREATE TABLE newer (id integer)")
+    before = schema(own_database_url)
+    with capture_logs() as logs:
+        migrate(own_database_url)
+    assert [(line["log_level"], line["revision"]) for line in logs] == [("warning", "0123456789ab")]
+    assert schema(own_database_url) == before
+    with pytest.raises(SystemExit, match="is of newer code, or of another program"):
+        command.upgrade(config(own_database_url), "head")
+
+
+@pytest.mark.parametrize(
+    "statement", ["ALTER TABLE items DROP COLUMN description", "ALTER TABLE items RENAME TO things"]
+)
+def test_old_code_does_not_serve_on_a_schema_that_lacks_what_it_needs(own_database_url: str, statement: str) -> None:
+    administer(own_database_url, NEWER, statement)
+    assert "it is of newer code, or of another program" in refusal(own_database_url)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import unicodedata
 import sqlalchemy as sa
 from alembic import op
 
+from app.database.progress import progress
+
 revision = "c7a2e5f0913d"
 down_revision = "93e1c5d8a24b"
 branch_labels = None
@@ -33,14 +35,17 @@ def upgrade() -> None:
     connection = op.get_bind()
     fold = ITEMS.update().where(ITEMS.c.id == sa.bindparam("row")).values(search_text=sa.bindparam("text"))
     last = 0
-    while rows := connection.execute(
-        sa.select(ITEMS).where(ITEMS.c.id > last).order_by(ITEMS.c.id).limit(ROWS_AT_ONCE)
-    ).all():
-        last = rows[-1].id
-        folded = [(row, searchable(row.title, row.description)) for row in rows if not row.search_text.isascii()]
-        changed = [{"row": row.id, "text": text} for row, text in folded if text != row.search_text]
-        if changed:
-            connection.execute(fold, changed)
+    items = connection.execute(sa.select(sa.func.count()).select_from(ITEMS)).scalar_one()
+    with progress("searched texts", items) as advance:
+        while rows := connection.execute(
+            sa.select(ITEMS).where(ITEMS.c.id > last).order_by(ITEMS.c.id).limit(ROWS_AT_ONCE)
+        ).all():
+            last = rows[-1].id
+            folded = [(row, searchable(row.title, row.description)) for row in rows if not row.search_text.isascii()]
+            changed = [{"row": row.id, "text": text} for row, text in folded if text != row.search_text]
+            if changed:
+                connection.execute(fold, changed)
+            advance(len(rows))
 
 
 def searchable(*texts: str | None) -> str:
