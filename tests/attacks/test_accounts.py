@@ -228,6 +228,7 @@ async def test_the_old_address_needs_the_password_too_when_the_owner_has_just_ch
 # Stolen sessions ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_process("that reach into the application's process")
 async def test_a_spent_token_again_and_again_is_logged_and_gets_nothing_more(
     app: Litestar, client: AsyncClient
 ) -> None:

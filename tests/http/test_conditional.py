@@ -58,6 +58,7 @@ async def test_a_stale_tag_is_412(alice: AsyncClient, method: str, tags: str) ->
     assert (await alice.get("/items/1")).json()["title"] == "Umbrella"
 
 
+@pytest.mark.in_process("whose requests nginx itself refuses")
 @pytest.mark.parametrize(("first", "second", "status"), [('"7"', '"1"', 200), ('"1"', '"7"', 200), ('"7"', '"8"', 412)])
 async def test_tags_may_come_in_several_lines(alice: AsyncClient, first: str, second: str, status: int) -> None:
     """They are one list (RFC 9110, section 5.3)."""
@@ -65,6 +66,7 @@ async def test_tags_may_come_in_several_lines(alice: AsyncClient, first: str, se
     assert (await alice.patch("/items/1", json={}, headers=lines)).status_code == status
 
 
+@pytest.mark.in_process("whose requests nginx itself refuses")
 async def test_copies_may_be_named_in_several_lines(alice: AsyncClient) -> None:
     lines = [("If-None-Match", '"7"'), ("If-None-Match", '"1"')]
     assert (await alice.get("/items/1", headers=lines)).status_code == 304
