@@ -170,7 +170,7 @@ async def test_a_service_that_hangs_is_given_up_and_keeps_nobody_waiting(
 
 def test_a_line_has_the_rest_of_a_hash_and_how_often_it_was_seen() -> None:
     rest = "0" * 34 + "A"
-    for answer in (f"{rest}:1", f"x\n{rest.lower()}:12\r\ny", f" {rest} : 3 "):
+    for answer in (f"{rest}:1", f"x\n{rest.lower()}:12\r\ny", f" {rest} : 3 ", f"{rest}:{'9' * 5000}"):
         assert is_listed(rest, answer), answer
     for answer in ("", rest, f"{rest}:", f"{rest}:0", f"{rest}:-1", f"{rest}:x", f"1{rest}:1"):
         assert not is_listed(rest, answer), answer
