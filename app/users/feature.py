@@ -30,7 +30,7 @@ def feature(parts: Parts) -> Feature:
         },
         dependencies=provide(
             users=users,
-            verification=VerificationService(users.users, parts.tokens, parts.limits, parts.mails),
+            verification=VerificationService(users.users, former, parts.tokens, parts.limits, parts.mails),
             undo=undo,
         ),
         jobs=AccountMails(users.users, former, parts.mail, parts.tokens).handlers,

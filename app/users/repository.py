@@ -14,7 +14,7 @@ from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Transaction
 from app.errors import BadRequest
-from app.users.models import FormerAddress, User
+from app.users.models import FormerAddress, User, address_key
 from app.users.schemas import UserRead
 
 
@@ -145,6 +145,13 @@ class FormerAddressRepository(Repository[FormerAddress]):
         """Delete a user's former addresses from one of them on, by its id: what came after it is undone with it."""
         chosen = (FormerAddress.user_id == user_id) & (FormerAddress.id >= since)
         await transaction.execute(delete(FormerAddress).where(chosen))
+
+    async def forget_since_return(self, transaction: Transaction, user: User) -> None:
+        """Delete a user's former addresses from the first on that the user has again; none if it is none of them."""
+        kept = await self.of_user(user.id, transaction)
+        again = next((former for former in kept if address_key(former.email) == user.email_key), None)
+        if again:
+            await self.forget(transaction, user.id, since=again.id)
 
     async def purge(self) -> int:
         """Delete the addresses that can't be put back any more, and return their number."""

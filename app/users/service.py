@@ -181,9 +181,17 @@ class UserService:
 class VerificationService:
     """The service by which users verify their e-mail addresses."""
 
-    def __init__(self, users: UserRepository, tokens: Tokens, limits: Limits, mails: MailQueue) -> None:
+    def __init__(
+        self,
+        users: UserRepository,
+        former: FormerAddressRepository,
+        tokens: Tokens,
+        limits: Limits,
+        mails: MailQueue,
+    ) -> None:
         self.database = users.database
         self.users = users
+        self.former = former
         self.tokens = tokens
         self.limits = limits
         self.mails = mails
@@ -198,7 +206,11 @@ class VerificationService:
             await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
 
     async def verify(self, token: str, client: Client) -> None:
-        """Mark the address to which a token was mailed as verified. Raise InvalidVerificationToken."""
+        """Mark the address to which a token was mailed as verified. Raise InvalidVerificationToken.
+
+        If the account had left that address before, this is the way back by hand, and ends what an undo would have
+        ended: the address of a thief, who had confirmed it meanwhile, can't be put back any more.
+        """
         try:
             claims = self.tokens.read(VERIFICATION, token)
         except InvalidTokenError:
@@ -209,6 +221,7 @@ class VerificationService:
                 raise InvalidVerificationToken
             user.email_verified = True
             user.email_version += 1
+            await self.former.forget_since_return(transaction, user)
         log_security_event("address_verified", user_id=claims.user_id, address=client.address)
 
 
