@@ -19,6 +19,8 @@ from app.jobs.repository import MailCountRepository
 
 MOST_MAILS = 5
 WITHIN = timedelta(hours=1)
+LONGEST_WAIT = timedelta(days=1)
+"""Later times were counted by a clock that was ahead: they would keep a mailbox from its mails for as long."""
 NOTICES = "notices"
 RESETS = "resets"
 
@@ -58,7 +60,8 @@ class MailQueue:
         """
         name = blake2b(quota.name.encode(), key=self.key, digest_size=16).digest()
         moment = now()
-        times = [time for time in await self.counts.lock(transaction, name) if time > (moment - WITHIN).timestamp()]
+        first, last = (moment - WITHIN).timestamp(), (moment + LONGEST_WAIT).timestamp()
+        times = [time for time in await self.counts.lock(transaction, name) if first < time <= last]
         run_at = next_time(times, moment)
         key = f"{kind}:{quota.owner_id}:{name.hex()}" if run_at > moment else None
         if key and await self.jobs.jobs.replace(transaction, key, payload):

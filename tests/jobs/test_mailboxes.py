@@ -89,6 +89,15 @@ async def test_no_hour_has_more_than_five(database: Database, monkeypatch: pytes
         assert sixth - first >= HOUR
 
 
+async def test_a_clock_that_was_ahead_delays_no_mail(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = now() + timedelta(days=30)
+    monkeypatch.setattr(mailboxes, "now", lambda: ahead)
+    await mail(database, 6)
+    monkeypatch.undo()
+    await mail(database, 1, first=6)
+    assert due(await jobs_in(database))[-1] == 6
+
+
 async def test_each_cause_each_mailbox_and_each_kind_counts_apart(database: Database) -> None:
     await mail(database, 6)
     for other in (quota(RESETS), quota(address="bob@example.org", user_id=2), quota(confirmed=False)):
