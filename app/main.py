@@ -81,9 +81,10 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
 
 
 def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
-    """Return all features as one, and tell the parts the scopes of all."""
+    """Return all features as one, and tell the parts the scopes and the kinds of bearer tokens of all."""
     combined = combine([common_feature(parts), *(feature(parts) for feature in features)])
     parts.scopes.update(combined.scopes)
+    parts.bearers.update(combined.bearers)
     return combined
 
 

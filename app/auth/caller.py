@@ -9,7 +9,7 @@ from app.security.limits import Client
 
 
 class SignedIn(Struct, frozen=True):
-    """The user and the session of a request, as the guard's one query returns them."""
+    """The user and the session or token of a request, as the guard's one query returns them."""
 
     id: int
     username: str
@@ -22,6 +22,19 @@ class SignedIn(Struct, frozen=True):
     last_used_at: datetime
     wrote_at: datetime | None
     scope: str | None
+    """The scopes of the request's token; None where it may do everything that its user may."""
+    token_id: int | None = None
+    """The API token that came; its session's id is 0. None for an access token of a session."""
+
+    @property
+    def is_own_session(self) -> bool:
+        """True for a session of the user's own, and False for a token that was given to a program."""
+        return self.token_id is None
+
+    @property
+    def affinity(self) -> int:
+        """The number by which reads of one session, or of one API token, keep to one standby."""
+        return self.session_id if self.token_id is None else self.token_id
 
 
 class Caller(Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The routes of authentication: the OAuth2 endpoints, and the caller's sessions and password."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -30,6 +31,7 @@ from app.auth.sessions import SessionNotFound, SessionService
 from app.database.sessions import after_commit
 from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.http.access import FORM_KEY, LENIENT, PUBLIC
+from app.http.bearers import PREFIX_LENGTH, BearerKind
 from app.http.client import calling_client
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided, check_coding, media_type
@@ -122,9 +124,14 @@ class OAuthController(Controller):
         summary="Log out",
         responses=raises(OAuthError),
     )
-    async def revoke(self, request: Request[Any, Any, Any], auth: Auth, form: Form) -> Response[None]:
-        """End the session of an access or a refresh token (RFC 7009); unknown tokens are fine too."""
-        await auth.revoke(required(form, "token"), calling_client(request))
+    async def revoke(self, request: Request[Any, Any, Any], auth: Auth, state: State, form: Form) -> Response[None]:
+        """End the session of an access or a refresh token, or a token of another kind (RFC 7009).
+
+        Unknown tokens are fine too.
+        """
+        token = required(form, "token")
+        kinds: Mapping[str, BearerKind] = state.parts.bearers
+        await kinds.get(token[:PREFIX_LENGTH], auth).revoke(token, calling_client(request))
         return Response(None, media_type=MediaType.TEXT)
 
     @get("/.well-known/oauth-authorization-server", opt=PUBLIC | LENIENT, summary="Read the server's metadata")

@@ -3,8 +3,9 @@
 from datetime import timedelta
 from functools import partial
 
+from app.auth.access import Access
 from app.auth.caller import Caller
-from app.auth.repository import CredentialRepository, SessionRepository, StoredCredentials
+from app.auth.repository import CredentialRepository, StoredCredentials
 from app.database.sessions import Transaction, after_commit, retry_on_deadlock
 from app.errors import BadRequest, Forbidden, NotFound
 from app.jobs.mailboxes import NOTICES, MailQueue, Quota
@@ -56,7 +57,7 @@ class CredentialService:
     def __init__(
         self,
         credentials: CredentialRepository,
-        sessions: SessionRepository,
+        access: Access,
         passwords: Passwords,
         policy: PasswordPolicy,
         tokens: Tokens,
@@ -65,7 +66,7 @@ class CredentialService:
     ) -> None:
         self.database = credentials.database
         self.credentials = credentials
-        self.sessions = sessions
+        self.access = access
         self.passwords = passwords
         self.policy = policy
         self.tokens = tokens
@@ -99,7 +100,7 @@ class CredentialService:
         return user
 
     async def change(self, caller: Caller, current: str, new: str) -> None:
-        """Set a new password and end every other session.
+        """Set a new password and end every other session; tokens of other kinds stay.
 
         Raise WrongPassword, TooManyRequests, UserNotFound and InvalidFields.
         """
@@ -122,7 +123,10 @@ class CredentialService:
         after_commit(transaction, partial(log_security_event, "password_reset_requested", address=client.address))
 
     async def reset(self, token: str, new: str, client: Client) -> None:
-        """Set a new password by a mailed token, and end every session. Raise InvalidResetToken and InvalidFields."""
+        """Set a new password by a mailed token, and end every session and token.
+
+        Raise InvalidResetToken and InvalidFields.
+        """
         try:
             user_id = await self._reset(token, new)
         except InvalidResetToken:
@@ -139,21 +143,27 @@ class CredentialService:
         user = await self.credentials.by_id(claims.user_id)
         if user is None or not user.is_active or reset_state(user) != claims.state:
             raise InvalidResetToken
-        if not await self._set(user, new, keep_session=0):
+        if not await self._set(user, new, keep_session=None):
             raise InvalidResetToken
         return user.id
 
-    async def _set(self, user: StoredCredentials, new: str, *, keep_session: int) -> bool:
-        """Replace the password that the user has there, and end the sessions; False when it was changed meanwhile."""
+    async def _set(self, user: StoredCredentials, new: str, *, keep_session: int | None) -> bool:
+        """Replace the password that the user has there; False when it was changed meanwhile.
+
+        End all access to the account, or with a session to keep, all other sessions.
+        """
         await self.check_new(new, username=user.username, email=user.email, pointer="/new_password")
         return await self._store(user, await self.passwords.hash(new), keep_session=keep_session)
 
     @retry_on_deadlock
-    async def _store(self, user: StoredCredentials, hashed: str, *, keep_session: int) -> bool:
+    async def _store(self, user: StoredCredentials, hashed: str, *, keep_session: int | None) -> bool:
         async with self.database.transaction() as transaction:
             if not await self.credentials.replace_hash(user.id, user.hashed_password, hashed, transaction):
                 return False
-            await self.sessions.end_all(transaction, user.id, but=keep_session)
+            if keep_session is None:
+                await self.access.end(transaction, user.id)
+            else:
+                await self.access.sessions.end_all(transaction, user.id, but=keep_session)
             told: Payload = {"user_id": user.id, "address": user.email}
             await self.mails.enqueue(transaction, CHANGED_MAIL, told, mail_quota(NOTICES, user))
         return True

@@ -5,6 +5,8 @@ from datetime import timedelta
 from litestar.middleware import DefineMiddleware
 from litestar.openapi.spec import Tag
 
+from app.auth.access import Access
+from app.auth.access_tokens import AccessTokens
 from app.auth.controller import CredentialController, OAuthController
 from app.auth.credentials import CredentialService
 from app.auth.guard import create_guard
@@ -28,6 +30,7 @@ OPENID_SCOPES = {
 def feature(parts: Parts) -> Feature:
     """Return the guard, the OAuth2 endpoints, and the routes of the caller's sessions and password."""
     credentials, sessions = CredentialRepository(parts.database), SessionRepository(parts.database)
+    guard = create_guard(AccessTokens(parts.tokens, sessions), parts.bearers, parts.scopes)
     return Feature(
         routes=[OAuthController, CredentialController],
         scopes=OPENID_SCOPES,
@@ -37,8 +40,8 @@ def feature(parts: Parts) -> Feature:
             credentials=create_credential_service(parts),
             sessions=SessionService(sessions, lifetimes(parts.settings)),
         ),
-        on_app_init=[create_guard(sessions, parts.settings.secret_key, parts.settings.algorithm, parts.scopes)],
-        middleware=[DefineMiddleware(LastWrite, sessions=sessions)] if parts.replicas.standbys else [],
+        on_app_init=[guard],
+        middleware=[DefineMiddleware(LastWrite)] if parts.replicas.standbys else [],
         jobs=CredentialMails(credentials, parts.mails, parts.mail, parts.tokens).handlers,
         chores=[sessions.purge],
     )
@@ -62,13 +65,18 @@ def create_credential_service(parts: Parts) -> CredentialService:
     """Return the service that checks and sets passwords."""
     return CredentialService(
         CredentialRepository(parts.database),
-        SessionRepository(parts.database),
+        create_access(parts),
         parts.passwords,
         parts.password_policy,
         parts.tokens,
         parts.limits,
         parts.mails,
     )
+
+
+def create_access(parts: Parts) -> Access:
+    """Return what ends sessions and tokens."""
+    return Access(SessionRepository(parts.database), parts.bearers)
 
 
 def lifetimes(settings: Settings) -> Lifetimes:

@@ -1,30 +1,32 @@
 """The guard of every route that isn't public: Litestar's for OAuth2 and JWT, with stricter checks."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import structlog
 from litestar import Request
 from litestar.config.app import AppConfig
-from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
 from litestar.security.jwt import JWTCookieAuthenticationMiddleware, OAuth2PasswordBearerAuth
 from litestar.types import OnAppInitHandler, Receive, Scope, Send
-from sqlalchemy.exc import SQLAlchemyError
+from msgspec import UNSET
 
+from app.auth.access_tokens import AccessTokens
 from app.auth.caller import Caller, SignedIn
-from app.auth.repository import SessionRepository
-from app.auth.scopes import scopes_of
-from app.database.models import now
-from app.errors import Unauthorized
-from app.http.access import SECURITY_SCHEME, NotAllowedWithThisToken, check_right, check_scope, is_public
+from app.errors import AppError, Unauthorized
+from app.http.access import (
+    SECURITY_SCHEME,
+    NotAllowedWithThisToken,
+    check_right,
+    check_scope,
+    is_public,
+    own_session_fields,
+)
+from app.http.bearers import PREFIX_LENGTH, BearerReader
 from app.http.client import calling_client
-from app.security.tokens import ACCESS, Claims, InvalidTokenError, Tokens
+from app.http.requests import decode
+from app.security.tokens import InvalidTokenError
 
-SignedInRequest = Request[SignedIn, Claims, Any]
-MINUTE = timedelta(minutes=1)
-log = structlog.get_logger()
+SignedInRequest = Request[SignedIn, BearerReader, Any]
 
 
 class NotAuthenticated(Unauthorized):
@@ -51,17 +53,23 @@ def caller(request: SignedInRequest) -> Caller:
     return Caller(request.user.id, request.user.session_id, calling_client(request))
 
 
-def require_everything(request: SignedInRequest) -> None:
-    """Raise NotAllowedWithThisToken for a token of a scope, where a part of what a route does takes none."""
-    if scopes_of(request.auth, request.user) is not None:
-        raise NotAllowedWithThisToken
+class BearerReaders:
+    """The readers of all kinds of bearer tokens: access tokens, and those that features add by their prefixes."""
+
+    def __init__(self, access_tokens: BearerReader, others: Mapping[str, BearerReader]) -> None:
+        self.access_tokens = access_tokens
+        self.others = others
+
+    def of(self, token: str) -> BearerReader:
+        """Return the reader of a token."""
+        return self.others.get(token[:PREFIX_LENGTH], self.access_tokens)
 
 
 class Guard(JWTCookieAuthenticationMiddleware):
     """The guard, which takes a bearer token from the Authorization header, and no other scheme and no cookie."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request. Raise NotAuthenticated, InvalidCredentials, and the errors of check_scope and check_right.
+        """Serve one request. Raise NotAuthenticated, InvalidCredentials, and the errors of check_token and check_right.
 
         A body is read after the token was verified, so that a stranger can't have one kept, and before the database is
         asked: what a session or a user loses while the body is on its way, this request has lost, too.
@@ -70,27 +78,44 @@ class Guard(JWTCookieAuthenticationMiddleware):
         # `authenticate_request` in litestar/security/jwt/middleware.py.
         if scope["type"] == ScopeType.HTTP and scope["method"] != "OPTIONS" and not is_public(scope["route_handler"]):
             request: SignedInRequest = Request(scope, receive)
-            claims = verified_claims(request)
+            token = bearer_token(request.headers.getall("authorization", []))
+            reader: BearerReader = request.app.state.bearers.of(token)
+            try:
+                verified = reader.verify(token)
+            except InvalidTokenError:
+                raise InvalidCredentials from None
             if request.route_handler.parsed_data_field:
                 await request.body()
-            user = await signed_in(claims, request)
+            user: SignedIn | None = await reader.signed_in(verified)
             if user is None:
                 raise InvalidCredentials
-            scopes = scopes_of(claims, user)
-            if scopes is not None:
-                check_scope(request.route_handler, scopes)
+            if user.scope is not None:
+                await check_token(request, user, user.scope.split())
             check_right(request.route_handler, request.path_params, user.id, is_superuser=user.is_superuser)
-            scope["user"], scope["auth"] = user, claims
+            scope["user"], scope["auth"] = user, reader
         await self.app(scope, receive, send)
 
 
-def verified_claims(request: SignedInRequest) -> Claims:
-    """Return the claims of a request's token. Raise NotAuthenticated and InvalidCredentials."""
-    tokens: Tokens = request.app.state.tokens
+async def check_token(request: SignedInRequest, user: SignedIn, scopes: Sequence[str]) -> None:
+    """Raise NotAllowedWithThisToken and InsufficientScope unless a token of scopes may make a request."""
+    if await needs_own_session(request):
+        raise NotAllowedWithThisToken
+    check_scope(request.route_handler, scopes, is_own_session=user.is_own_session)
+
+
+async def needs_own_session(request: SignedInRequest) -> bool:
+    """Return whether a body has fields that only a session that may do everything changes.
+
+    A body that can't be read has none: what is wrong with it, only a caller with the right is told, and later.
+    """
+    fields, data_field = own_session_fields(request.route_handler), request.route_handler.parsed_data_field
+    if not fields or data_field is None:
+        return False
     try:
-        return tokens.read(ACCESS, bearer_token(request.headers.getall("authorization", [])))
-    except InvalidTokenError:
-        raise InvalidCredentials from None
+        data = decode(await request.body(), data_field.annotation)
+    except AppError:
+        return False
+    return any(getattr(data, field) is not UNSET for field in fields)
 
 
 def bearer_token(authorization: Sequence[str]) -> str:
@@ -105,36 +130,21 @@ def bearer_token(authorization: Sequence[str]) -> str:
     return token.strip(" ")
 
 
-async def signed_in(claims: Claims, connection: ASGIConnection[Any, Any, Any, Any]) -> SignedIn | None:
-    """Return the user of a token; None when its session has ended, or the user is gone or disabled."""
-    sessions: SessionRepository = connection.app.state.sessions
-    moment = now()
-    user = await sessions.signed_in(claims.sid, claims.user_id, moment)
-    if user and user.last_used_at <= moment - MINUTE:
-        await record_use(sessions, user, moment)
-    return user
-
-
-async def record_use(sessions: SessionRepository, user: SignedIn, moment: datetime) -> None:
-    """Record that a session is in use, at most once a minute; log an error, and don't let the request fail."""
-    try:
-        await sessions.touch_session(user.session_id, user.id, moment, before=moment - MINUTE)
-    except (SQLAlchemyError, OSError) as error:
-        log.warning("session use not noted", cause=type(error).__name__)
-
-
-def create_guard(sessions: SessionRepository, secret: str, algorithm: str, scopes: dict[str, str]) -> OnAppInitHandler:
+def create_guard(
+    access_tokens: AccessTokens, others: Mapping[str, BearerReader], scopes: dict[str, str]
+) -> OnAppInitHandler:
     """Return the handler that adds the guard to an application, and its security scheme to the OpenAPI document.
 
-    `scopes` says what each scope is for.
+    `others` are the readers of tokens that aren't access tokens, by their prefixes. `scopes` says what each scope is
+    for.
     """
     guard = OAuth2PasswordBearerAuth[SignedIn, Any](
-        token_secret=secret,
+        token_secret=access_tokens.tokens.secret,
         token_url="token",  # noqa: S106 - a URL, relative to the document
         oauth_scopes=scopes,
-        retrieve_user_handler=signed_in,
+        retrieve_user_handler=lambda claims, _connection: access_tokens.signed_in(claims),
         authentication_middleware_class=Guard,
-        algorithm=algorithm,
+        algorithm=access_tokens.tokens.algorithm,
         # By default HEAD is let through, too: https://github.com/litestar-org/litestar/pull/2160
         exclude_http_methods=["OPTIONS"],  # HEAD is guarded, too
         openapi_security_scheme_name=SECURITY_SCHEME,
@@ -145,7 +155,7 @@ def create_guard(sessions: SessionRepository, secret: str, algorithm: str, scope
     )
 
     def on_app_init(config: AppConfig) -> AppConfig:
-        config.state["sessions"] = sessions
+        config.state["bearers"] = BearerReaders(access_tokens, others)
         return guard.on_app_init(config)
 
     return on_app_init

@@ -1,4 +1,7 @@
-"""The time of a session's last write, after which the session reads from the primary, and not from a replica."""
+"""The time of a session's last write, after which the session reads from the primary, and not from a replica.
+
+Here a session stands for every kind of bearer token, each of which has a time of its own.
+"""
 
 from datetime import datetime, timedelta
 
@@ -8,8 +11,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth.caller import SignedIn
-from app.auth.repository import SessionRepository
 from app.database.models import now
+from app.http.bearers import BearerReader
 from app.http.requests import SAFE_METHODS
 
 MAX_AGE = timedelta(seconds=1)
@@ -27,9 +30,8 @@ class LastWrite:
     recorded time.
     """
 
-    def __init__(self, app: ASGIApp, sessions: SessionRepository) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raise the database's errors before the handler runs, but not after it."""
@@ -37,12 +39,13 @@ class LastWrite:
         if user is None or scope["type"] == ScopeType.WEBSOCKET or scope["method"] in SAFE_METHODS:
             await self.app(scope, receive, send)
             return
-        wrote_at = await self.record_write(user, user.wrote_at)
+        reader: BearerReader = scope["auth"]
+        wrote_at = await record_write(reader, user, user.wrote_at)
 
         async def send_after_write(message: Message) -> None:
             if message["type"] == "http.response.start":
                 try:
-                    await self.record_write(user, wrote_at)
+                    await record_write(reader, user, wrote_at)
                 except (SQLAlchemyError, OSError) as error:
                     # The handler has committed, and after an error the client would send the request again.
                     log.warning("write not noted", cause=type(error).__name__)
@@ -50,10 +53,11 @@ class LastWrite:
 
         await self.app(scope, receive, send_after_write)
 
-    async def record_write(self, user: SignedIn, wrote_at: datetime | None) -> datetime:
-        """Record that a session writes now, unless the recorded time is younger than MAX_AGE; return that time."""
-        moment = now()
-        if wrote_at is not None and moment - wrote_at < MAX_AGE:
-            return wrote_at
-        await self.sessions.set_last_write(user.session_id, user.id, moment)
-        return moment
+
+async def record_write(reader: BearerReader, user: SignedIn, wrote_at: datetime | None) -> datetime:
+    """Record that a session writes now, unless the recorded time is younger than MAX_AGE; return that time."""
+    moment = now()
+    if wrote_at is not None and moment - wrote_at < MAX_AGE:
+        return wrote_at
+    await reader.set_last_write(user, moment)
+    return moment

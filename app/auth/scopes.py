@@ -6,9 +6,7 @@ may do. Texts of scopes have spaces between them, and no scope twice.
 
 from collections.abc import Container
 
-from app.auth.caller import SignedIn
 from app.errors import OAuthError
-from app.security.tokens import Claims
 
 
 class InvalidScope(OAuthError):
@@ -37,9 +35,9 @@ def narrow(granted: str | None, asked: str | None) -> str | None:
     return asked
 
 
-def scopes_of(claims: Claims, user: SignedIn) -> frozenset[str] | None:
-    """Return the scopes of a request: those of its token that its session still has."""
-    if not claims.scope and user.scope is None:
-        return None
-    held = [frozenset(text.split()) for text in (claims.scope, user.scope) if text]
-    return frozenset.intersection(*held)
+def common_scopes(claimed: str, granted: str | None) -> str:
+    """Return the scopes that a token claims, as far as its session has them; without any, the token may do nothing."""
+    if granted is None or claimed == granted:
+        return claimed
+    held = granted.split()
+    return " ".join(scope for scope in claimed.split() if scope in held)

@@ -149,15 +149,15 @@ class Replicas:
         self.ready: set[Standby] = set()
         self.observers: list[Callable[[], None]] = [self.log_changes]
 
-    def choose(self, session_id: int, wrote_at: datetime | None) -> Database:
+    def choose(self, affinity: int, wrote_at: datetime | None) -> Database:
         """Return the database from which a session reads; `wrote_at` is the time of its last write.
 
-        One session keeps to one standby, so that other sessions' writes, once seen, don't vanish.
+        One session, by its `affinity`, keeps to one standby, so that others' writes, once seen, don't vanish.
         """
         if wrote_at is None or now() - wrote_at >= self.after_write:
             ready = [standby for standby in self.standbys if self.is_ready(standby)]
             if ready:
-                return ready[session_id % len(ready)]
+                return ready[affinity % len(ready)]
         return self.primary
 
     def is_ready(self, standby: Standby) -> bool:

@@ -3,7 +3,7 @@
 The guard checks these options; the OpenAPI document and `litestar route-table` show them.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from enum import StrEnum
 
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
@@ -14,6 +14,7 @@ PUBLIC_KEY = "exclude_from_auth"
 """Litestar's own option: its authentication passes over the routes that have it."""
 RIGHT_KEY = "right"
 SCOPES_KEY = "scopes"
+OWN_SESSION_FIELDS_KEY = "own_session_fields"
 LENIENT_KEY = "lenient"
 FORM_KEY = "form"
 
@@ -39,7 +40,7 @@ SECURITY_SCHEME = "OAuth2"
 
 
 class NotAllowedWithThisToken(Forbidden):
-    """The route takes no token of a scope: it governs how somebody signs in."""
+    """The route governs how somebody signs in, or changes what is others': it takes the user's own sessions alone."""
 
     detail = "Not allowed with this token"
 
@@ -91,10 +92,28 @@ def scope_of(handler: BaseRouteHandler) -> str | None:
     return f"{resource}:read" if "GET" in methods else f"{resource}:write"
 
 
-def check_scope(handler: BaseRouteHandler, scopes: Container[str]) -> None:
-    """Raise NotAllowedWithThisToken and InsufficientScope unless a token of these scopes may call a route."""
+def own_session_for(*fields: str) -> dict[str, Sequence[str]]:
+    """Return the option of a route that changes these fields of its body for no token of a scope, whatever the scope.
+
+    The fields of its Struct are UNSET where a client leaves them out.
+    """
+    return {OWN_SESSION_FIELDS_KEY: fields}
+
+
+def own_session_fields(handler: BaseRouteHandler) -> Sequence[str]:
+    """Return the fields that a route changes for no token of a scope."""
+    fields: Sequence[str] = handler.opt.get(OWN_SESSION_FIELDS_KEY, ())
+    return fields
+
+
+def check_scope(handler: BaseRouteHandler, scopes: Container[str], *, is_own_session: bool) -> None:
+    """Raise NotAllowedWithThisToken and InsufficientScope unless a token of these scopes may call a route.
+
+    What superusers change needs a session of their own, which may be narrowed, whatever scopes other tokens have.
+    """
     scope = scope_of(handler)
-    if scope is None:
+    changes_others = right_of(handler) is not None and scope is not None and scope.endswith(":write")
+    if scope is None or (changes_others and not is_own_session):
         raise NotAllowedWithThisToken
     if scope not in scopes:
         raise InsufficientScope(scope)

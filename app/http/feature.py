@@ -16,6 +16,7 @@ from msgspec import Struct
 from app.database.replicas import Replicas, Standby
 from app.database.sessions import Database
 from app.http.access import scoped
+from app.http.bearers import BearerKind
 from app.http.paging import Cursors
 from app.http.requests import SAFE_METHODS
 from app.jobs.mail import MailSender, create_mailer
@@ -57,6 +58,8 @@ class Parts:
         self.mail = MailSender(create_mailer(settings), sender=settings.mail_from, url=settings.url)
         self.scopes: dict[str, str] = {}
         """The scopes of all features, and what each is for."""
+        self.bearers: dict[str, BearerKind] = {}
+        """The kinds of bearer tokens of all features, by their prefixes; access tokens are none of them."""
         self.login_observers: list[Callable[[str], None]] = []
         """Functions that are called with the outcome of each login: `success`, `failure` or `limited`."""
 
@@ -97,6 +100,8 @@ class Feature(Struct, frozen=True, kw_only=True):
     """The sections of the OpenAPI document."""
     scopes: Mapping[str, str] = {}
     """The scopes of its routes, and what each is for, as the OpenAPI document says it."""
+    bearers: Mapping[str, BearerKind] = {}
+    """The kinds of bearer tokens, by prefixes of PREFIX_LENGTH characters."""
     dependencies: Mapping[str, Provide] = {}
     """The dependencies of handlers, by the names of their arguments."""
     on_app_init: Sequence[OnAppInitHandler] = ()
@@ -115,6 +120,7 @@ def combine(features: Sequence[Feature]) -> Feature:
         routes=[route for feature in features for route in feature.routes],
         tags=[tag for feature in features for tag in feature.tags],
         scopes=union(feature.scopes for feature in features),
+        bearers=union(feature.bearers for feature in features),
         dependencies=union(feature.dependencies for feature in features),
         on_app_init=[handler for feature in features for handler in feature.on_app_init],
         middleware=[layer for feature in features for layer in feature.middleware],
@@ -129,7 +135,7 @@ def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
     entries = [entry for mapping in mappings for entry in mapping.items()]
     result = dict(entries)
     if len(result) < len(entries):
-        raise ValueError("Two features use the same name for a scope, a dependency or a job")
+        raise ValueError("Two features use the same name for a scope, a token, a dependency or a job")
     return result
 
 
@@ -149,7 +155,7 @@ def provide_nearest(replicas: Replicas, factory: Callable[[Database], object]) -
 
     def choose(request: Request[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever was made
         reads = request.method in SAFE_METHODS
-        return made[replicas.choose(request.user.session_id, request.user.wrote_at) if reads else replicas.primary]
+        return made[replicas.choose(request.user.affinity, request.user.wrote_at) if reads else replicas.primary]
 
     return Provide(choose, sync_to_thread=False)
 

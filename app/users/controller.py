@@ -4,14 +4,20 @@ from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody, QueryParameter
-from msgspec import UNSET
 
 from app.auth.caller import SignedIn
 from app.auth.credentials import UserNotFound, WrongPassword
-from app.auth.guard import SignedInRequest, caller, require_everything
+from app.auth.guard import SignedInRequest, caller
 from app.auth.schemas import Accepted
 from app.errors import TooManyRequests
-from app.http.access import PUBLIC, SUPERUSER, SUPERUSER_OR_SELF, NotAllowedWithThisToken, scoped
+from app.http.access import (
+    PUBLIC,
+    SUPERUSER,
+    SUPERUSER_OR_SELF,
+    NotAllowedWithThisToken,
+    own_session_for,
+    scoped,
+)
 from app.http.client import calling_client
 from app.http.openapi import raises
 from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
@@ -75,7 +81,7 @@ class UserController(Controller):
 
     @patch(
         "/me",
-        opt=ACCOUNT,
+        opt=ACCOUNT | own_session_for("email"),
         summary="Change your account",
         responses=raises(NameTaken, WrongPassword, NotAllowedWithThisToken, UserNotFound, TooManyRequests),
     )
@@ -84,8 +90,6 @@ class UserController(Controller):
 
         A token of a scope changes no address.
         """
-        if data.email is not UNSET:
-            require_everything(request)
         return to_read(await users.update(caller(request), data))
 
     @delete("/me", summary="Delete your account", responses=raises(UserNotFound, LastSuperuser))
@@ -107,7 +111,10 @@ class UserController(Controller):
     async def update_user(
         self, request: SignedInRequest, users: Users, user_id: FromPath[RowId], data: JSONBody[RightsUpdate]
     ) -> UserRead:
-        """For superusers: disable, enable, promote or demote. The last superuser stays one."""
+        """For superusers: disable, enable, promote or demote. The last superuser stays one.
+
+        A disabled user's sessions and tokens have ended for good.
+        """
         return to_read(await users.set_rights(user_id, data, by=caller(request)))
 
     @delete(

@@ -2,8 +2,7 @@
 
 from litestar.openapi.spec import Tag
 
-from app.auth.feature import create_credential_service
-from app.auth.repository import SessionRepository
+from app.auth.feature import create_access, create_credential_service
 from app.http.feature import Feature, Parts, provide, scopes_for
 from app.security.limits import registrations_per_hour
 from app.users.commands import create_superuser
@@ -18,7 +17,7 @@ def feature(parts: Parts) -> Feature:
     """Return registration, profiles, superusers' rights, and the verification of e-mail addresses."""
     users = create_user_service(parts)
     former = FormerAddressRepository(parts.database)
-    undo = UndoService(users.users, former, users.sessions, parts.passwords, parts.tokens, parts.mails)
+    undo = UndoService(users.users, former, users.access, parts.passwords, parts.tokens, parts.mails)
     return Feature(
         routes=[UserController, VerificationController, UndoController],
         tags=[Tag("Users", "Registration and accounts.")],
@@ -46,7 +45,7 @@ def create_user_service(parts: Parts) -> UserService:
     return UserService(
         UserRepository(parts.database),
         FormerAddressRepository(parts.database),
-        SessionRepository(parts.database),
+        create_access(parts),
         create_credential_service(parts),
         parts.mails,
         registrations=registrations_per_hour(settings.registrations_per_hour) if is_open else None,

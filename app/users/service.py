@@ -5,9 +5,9 @@ from datetime import timedelta
 from limits import RateLimitItem
 from msgspec import UNSET
 
+from app.auth.access import Access
 from app.auth.caller import Caller, SignedIn
 from app.auth.credentials import CredentialService, WrongPassword
-from app.auth.repository import SessionRepository
 from app.database.models import now
 from app.database.pages import Page, PageQuery
 from app.database.sessions import Transaction, retry_on_deadlock
@@ -55,7 +55,7 @@ class UserService:
         self,
         users: UserRepository,
         former: FormerAddressRepository,
-        sessions: SessionRepository,
+        access: Access,
         credentials: CredentialService,
         mails: MailQueue,
         *,
@@ -69,7 +69,7 @@ class UserService:
         self.database = users.database
         self.users = users
         self.former = former
-        self.sessions = sessions
+        self.access = access
         self.credentials = credentials
         self.mails = mails
         self.registrations = registrations
@@ -148,7 +148,7 @@ class UserService:
 
     @retry_on_deadlock
     async def set_rights(self, user_id: int, data: RightsUpdate, *, by: Caller) -> User:
-        """Disable (which ends all sessions), enable, promote or demote a user. Raise UserNotFound and LastSuperuser."""
+        """Disable (which ends all access), enable, promote or demote a user. Raise UserNotFound and LastSuperuser."""
         async with self.database.transaction() as transaction:
             if data.is_active is False or data.is_superuser is False:
                 await self.protect_last_superuser(transaction, user_id)
@@ -159,7 +159,7 @@ class UserService:
             if not user.is_active:
                 # Before the sessions end, so that a login at the same time either came earlier or sees the change.
                 await self.users.save(transaction)
-                await self.sessions.end_all(transaction, user_id)
+                await self.access.end(transaction, user_id)
         if (user.is_active, user.is_superuser) != old:
             by.log_event("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
         return user

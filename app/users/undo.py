@@ -6,8 +6,8 @@ So the mail to the old one has a token that puts the old address back.
 
 import secrets
 
+from app.auth.access import Access
 from app.auth.credentials import RESET_MAIL
-from app.auth.repository import SessionRepository
 from app.database.sessions import retry_on_deadlock
 from app.errors import BadRequest
 from app.jobs.mailboxes import MailQueue
@@ -36,7 +36,7 @@ class UndoService:
         self,
         users: UserRepository,
         former: FormerAddressRepository,
-        sessions: SessionRepository,
+        access: Access,
         passwords: Passwords,
         tokens: Tokens,
         mails: MailQueue,
@@ -44,13 +44,13 @@ class UndoService:
         self.database = users.database
         self.users = users
         self.former = former
-        self.sessions = sessions
+        self.access = access
         self.passwords = passwords
         self.tokens = tokens
         self.mails = mails
 
     async def undo(self, token: str, client: Client) -> None:
-        """Put the address back to which the token was mailed, and end every session and the password.
+        """Put the address back to which the token was mailed, and end every session, every token and the password.
 
         A mail to that address has the token for a new password. Raise InvalidUndoToken.
         """
@@ -78,7 +78,7 @@ class UndoService:
             user.email_version += 1
             user.hashed_password = nobodys
             await self.users.save(transaction)
-            await self.sessions.end_all(transaction, user.id)
+            await self.access.end(transaction, user.id)
             await self.mails.enqueue(transaction, ADDRESS_RESTORED_MAIL, told, quota)
             await self.mails.jobs.enqueue(transaction, RESET_MAIL, {"email": chosen.email})
 

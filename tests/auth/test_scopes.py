@@ -175,6 +175,19 @@ async def test_no_scope_lets_anybody_change_how_they_sign_in(
     assert await status_of(client, pair) == 200
 
 
+async def test_a_new_address_is_refused_before_the_scope(app: Litestar, client: AsyncClient) -> None:
+    """A body that can't be read is no new address, and whoever lacks the scope isn't told what is wrong with it."""
+    headers = bearer(await new_user(app, scope="items:read"))
+    for email in ("new@example.org", "no address"):
+        answer = await client.patch("/users/me", headers=headers, json={"username": "renamed", "email": email})
+        assert_problem(answer, 403, "Not allowed with this token" if "@" in email else None)
+    lacking = "The token lacks the scope account:write"
+    for content in (b"{}", b"{", b'{"email": 1}', b'{"username": "renamed"}'):
+        json = {"Content-Type": "application/json"}
+        answer = await client.patch("/users/me", headers=headers | json, content=content)
+        assert_problem(answer, 403, lacking)
+
+
 async def test_a_scope_lets_somebody_change_their_name(app: Litestar, client: AsyncClient) -> None:
     pair = await new_user(app, scope="account:write")
     renamed = await client.patch("/users/me", headers=bearer(pair), json={"username": "renamed"})

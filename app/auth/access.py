@@ -1,0 +1,28 @@
+"""All that gives access to an account, and how it ends."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from app.auth.repository import SessionRepository
+from app.database.sessions import Transaction
+
+
+class TokenKind(Protocol):
+    """A kind of token that a feature adds, such as API tokens."""
+
+    async def end_all(self, transaction: Transaction, user_id: int) -> object:
+        """End all tokens of a user."""
+
+
+class Access:
+    """The access to accounts: by sessions, and by the tokens of other features."""
+
+    def __init__(self, sessions: SessionRepository, kinds: Mapping[str, TokenKind]) -> None:
+        self.sessions = sessions
+        self.kinds = kinds
+
+    async def end(self, transaction: Transaction, user_id: int) -> None:
+        """End every session and every token of a user."""
+        await self.sessions.end_all(transaction, user_id)
+        for kind in self.kinds.values():
+            await kind.end_all(transaction, user_id)
