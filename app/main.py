@@ -66,7 +66,7 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=openapi_config(settings, combined.tags),
+        openapi_config=openapi_config(settings, combined.tags, parts.grants),
         cors_config=cors_config(settings.cors_origins),
         lifespan=[lifespan(parts, worker, tracing)],
         plugins=[Commands(combined.commands)],
@@ -81,10 +81,11 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
 
 
 def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
-    """Return all features as one, and tell the parts the scopes and the kinds of bearer tokens of all."""
+    """Return all features as one, and tell the parts the scopes, kinds of bearer tokens and grants of all."""
     combined = combine([common_feature(parts), *(feature(parts) for feature in features)])
     parts.scopes.update(combined.scopes)
     parts.bearers.update(combined.bearers)
+    parts.grants.update(combined.grants)
     return combined
 
 

@@ -23,6 +23,10 @@ class SignedIn(Struct, frozen=True):
     wrote_at: datetime | None
     scope: str | None
     """The scopes of the request's token; None where it may do everything that its user may."""
+    amr: str = ""
+    """The methods by which the session was signed in (RFC 8176), with spaces between them."""
+    authenticated_at: datetime | None = None
+    """When the session's user last proved who they are."""
     token_id: int | None = None
     """The API token that came; its session's id is 0. None for an access token of a session."""
 

@@ -16,8 +16,10 @@ from app.auth.schemas import (
     MAX_PARAMETERS,
     Accepted,
     PasswordChange,
+    PasswordForm,
     PasswordReset,
     PasswordResetRequest,
+    RefreshForm,
     RevocationRequest,
     ServerMetadata,
     SessionId,
@@ -33,8 +35,10 @@ from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.http.access import FORM_KEY, LENIENT, PUBLIC
 from app.http.bearers import PREFIX_LENGTH, BearerKind
 from app.http.client import calling_client
+from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided, check_coding, media_type
+from app.security.limits import Client
 
 Auth = Provided[AuthService]
 Credentials = Provided[CredentialService]
@@ -74,11 +78,23 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     return form
 
 
-def required(form: dict[str, str], name: str) -> str:
+def required(form: Mapping[str, str], name: str) -> str:
     """Return a required parameter. Raise OAuthError when it is absent."""
     if name not in form:
         raise OAuthError(f"{name} is required")
     return form[name]
+
+
+def grants_of(auth: AuthService) -> dict[str, Grant]:
+    """Return the grants by which people sign in and stay so: the password's and the refresh token's."""
+
+    async def log_in(form: Mapping[str, str], client: Client) -> Token:
+        return await auth.login(required(form, "username"), required(form, "password"), client, form.get("scope"))
+
+    async def refresh(form: Mapping[str, str], client: Client) -> Token:
+        return await auth.refresh(required(form, "refresh_token"), client, form.get("scope"))
+
+    return {"password": Grant(log_in, PasswordForm), "refresh_token": Grant(refresh, RefreshForm)}
 
 
 class OAuthController(Controller):
@@ -97,7 +113,7 @@ class OAuthController(Controller):
             OAuthError, UnsupportedGrantType, InvalidScope, InvalidRefreshToken, WrongCredentials, TooManyRequests
         ),
     )
-    async def login(self, request: Request[Any, Any, Any], auth: Auth, form: Form) -> Response[Token]:
+    async def login(self, request: Request[Any, Any, Any], state: State, form: Form) -> Response[Token]:
         """Exchange name and password, or a refresh token, for a pair of tokens (RFC 6749, sections 4.3 and 6).
 
         A refresh token works once. The one before again within ten seconds is taken for the retry of a lost answer; an
@@ -105,15 +121,10 @@ class OAuthController(Controller):
 
         With a `scope`, the session may do no more than that. In a refresh, it narrows that one access token.
         """
-        client, scope = calling_client(request), form.get("scope")
-        match form.get("grant_type", "password"):
-            case "password":
-                token = await auth.login(required(form, "username"), required(form, "password"), client, scope)
-            case "refresh_token":
-                token = await auth.refresh(required(form, "refresh_token"), client, scope)
-            case _:
-                raise UnsupportedGrantType
-        return Response(token, headers=NO_STORE)
+        grant: Grant | None = state.parts.grants.get(form.get("grant_type", "password"))
+        if grant is None:
+            raise UnsupportedGrantType
+        return Response(await grant.answer(form, calling_client(request)), headers=NO_STORE)
 
     @post(
         "/revoke",
@@ -143,7 +154,7 @@ class OAuthController(Controller):
             token_endpoint=f"{url}/token",
             revocation_endpoint=f"{url}/revoke",
             scopes_supported=list(state.parts.scopes),
-            grant_types_supported=["password", "refresh_token"],
+            grant_types_supported=list(state.parts.grants),
             response_types_supported=[],
             token_endpoint_auth_methods_supported=["none"],
             revocation_endpoint_auth_methods_supported=["none"],

@@ -7,7 +7,7 @@ from litestar.openapi.spec import Tag
 
 from app.auth.access import Access
 from app.auth.access_tokens import AccessTokens
-from app.auth.controller import CredentialController, OAuthController
+from app.auth.controller import CredentialController, OAuthController, grants_of
 from app.auth.credentials import CredentialService
 from app.auth.guard import create_guard
 from app.auth.jobs import CredentialMails
@@ -30,13 +30,16 @@ OPENID_SCOPES = {
 def feature(parts: Parts) -> Feature:
     """Return the guard, the OAuth2 endpoints, and the routes of the caller's sessions and password."""
     credentials, sessions = CredentialRepository(parts.database), SessionRepository(parts.database)
-    guard = create_guard(AccessTokens(parts.tokens, sessions), parts.bearers, parts.scopes)
+    fresh_sign_in = timedelta(minutes=parts.settings.fresh_sign_in_minutes)
+    guard = create_guard(AccessTokens(parts.tokens, sessions), parts.bearers, parts.scopes, fresh_sign_in)
+    auth = create_auth_service(parts)
     return Feature(
         routes=[OAuthController, CredentialController],
         scopes=OPENID_SCOPES,
+        grants=grants_of(auth),
         tags=[Tag("Authentication", "Signing in, by OAuth2's password grant (RFC 6749, section 4.3).")],
         dependencies=provide(
-            auth=create_auth_service(parts),
+            auth=auth,
             credentials=create_credential_service(parts),
             sessions=SessionService(sessions, lifetimes(parts.settings)),
         ),

@@ -1,6 +1,7 @@
 """The guard of every route that isn't public: Litestar's for OAuth2 and JWT, with stricter checks."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from litestar import Request
@@ -16,6 +17,7 @@ from app.errors import AppError, Unauthorized
 from app.http.access import (
     SECURITY_SCHEME,
     NotAllowedWithThisToken,
+    check_fresh,
     check_right,
     check_scope,
     is_public,
@@ -69,7 +71,9 @@ class Guard(JWTCookieAuthenticationMiddleware):
     """The guard, which takes a bearer token from the Authorization header, and no other scheme and no cookie."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request. Raise NotAuthenticated, InvalidCredentials, and the errors of check_token and check_right.
+        """Serve one request.
+
+        Raise NotAuthenticated, InvalidCredentials, and the errors of check_token, check_right and check_fresh.
 
         A body is read after the token was verified, so that a stranger can't have one kept, and before the database is
         asked: what a session or a user loses while the body is on its way, this request has lost, too.
@@ -92,6 +96,7 @@ class Guard(JWTCookieAuthenticationMiddleware):
             if user.scope is not None:
                 await check_token(request, user, user.scope.split())
             check_right(request.route_handler, request.path_params, user.id, is_superuser=user.is_superuser)
+            check_fresh(request.route_handler, user.authenticated_at, request.app.state.fresh_sign_in)
             scope["user"], scope["auth"] = user, reader
         await self.app(scope, receive, send)
 
@@ -131,12 +136,12 @@ def bearer_token(authorization: Sequence[str]) -> str:
 
 
 def create_guard(
-    access_tokens: AccessTokens, others: Mapping[str, BearerReader], scopes: dict[str, str]
+    access_tokens: AccessTokens, others: Mapping[str, BearerReader], scopes: dict[str, str], fresh_sign_in: timedelta
 ) -> OnAppInitHandler:
     """Return the handler that adds the guard to an application, and its security scheme to the OpenAPI document.
 
     `others` are the readers of tokens that aren't access tokens, by their prefixes. `scopes` says what each scope is
-    for.
+    for, and `fresh_sign_in` how long a sign-in counts as recent.
     """
     guard = OAuth2PasswordBearerAuth[SignedIn, Any](
         token_secret=access_tokens.tokens.secret,
@@ -156,6 +161,7 @@ def create_guard(
 
     def on_app_init(config: AppConfig) -> AppConfig:
         config.state["bearers"] = BearerReaders(access_tokens, others)
+        config.state["fresh_sign_in"] = fresh_sign_in
         return guard.on_app_init(config)
 
     return on_app_init

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String, Text
+from sqlalchemy import ForeignKey, String, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database.models import Base, BigInt, now
@@ -28,9 +28,17 @@ class LoginSession(Base):
     generation: Mapped[int] = mapped_column(default=0)
     # How often the refresh that led to this generation was asked for again.
     repeats: Mapped[int] = mapped_column(default=0, server_default="0")
+    # The methods by which its user has signed in (RFC 8176), with spaces between them; `mfa` among them is its level.
+    amr: Mapped[str] = mapped_column(Text, default="pwd", server_default="pwd")
+    # When its user last proved who they are, by a sign-in or again. NULL where the release before has opened it.
+    authenticated_at: Mapped[datetime | None] = mapped_column(default=now)
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime] = mapped_column(default=now)
     refreshed_at: Mapped[datetime] = mapped_column(default=now)
     # Kept only with replicas, and up to a second too old. A new session counts as one that has just written.
     wrote_at: Mapped[datetime | None] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+AUTHENTICATED_AT = func.coalesce(LoginSession.authenticated_at, LoginSession.created_at)
+"""When a session's user last proved who they are, in statements."""

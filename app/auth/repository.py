@@ -8,7 +8,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from app.auth.caller import SignedIn
-from app.auth.models import LoginSession
+from app.auth.models import AUTHENTICATED_AT, LoginSession
 from app.database.driver import Rows
 from app.database.models import columns_of, now
 from app.database.purge import delete_in_batches
@@ -94,6 +94,8 @@ class LiveSession(Struct, frozen=True):
     id: int
     device: str
     address: str
+    amr: str
+    authenticated_at: datetime
     created_at: datetime
     last_used_at: datetime
 
@@ -112,6 +114,8 @@ SIGNED_IN = (
         LoginSession.last_used_at,
         LoginSession.wrote_at,
         LoginSession.scope,
+        LoginSession.amr,
+        AUTHENTICATED_AT,
     )
     .join(LoginSession, LoginSession.user_id == User.id)
     .where(
@@ -136,7 +140,15 @@ SET_LAST_WRITE = (
     .returning(LoginSession.id)
 )
 LIST = (
-    select(*columns_of(LoginSession, LiveSession))
+    select(
+        LoginSession.id,
+        LoginSession.device,
+        LoginSession.address,
+        LoginSession.amr,
+        AUTHENTICATED_AT,
+        LoginSession.created_at,
+        LoginSession.last_used_at,
+    )
     .where(LoginSession.user_id == bindparam("owner"), LoginSession.expires_at > bindparam("now"))
     .order_by(LoginSession.last_used_at.desc())
 )

@@ -52,32 +52,36 @@ FormText = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
 # look: they would make a type of it that has no place for a parameter that may be left out.
 TEXTS: dict[str, Any] = {"patternProperties": {"": {"type": "string", "pattern": r"^[^\x00]*$"}}}
 FEW = {"maxProperties": MAX_PARAMETERS}
-NOT_EMPTY = {"minLength": 1}
 
 
-class TokenRequest(Struct):
-    """The form of the token endpoint (RFC 6749, sections 4.3.2 and 6); what it doesn't know it ignores."""
+class PasswordForm(Struct):
+    """The parameters of the password grant (RFC 6749, section 4.3.2)."""
 
-    # The parameters of each grant; an empty one counts as absent.
-    more_json_schema: ClassVar[dict[str, Any]] = FEW | {
-        "if": {"properties": {"grant_type": {"const": "refresh_token"}}, "required": ["grant_type"]},
-        "then": TEXTS | {"properties": {"refresh_token": NOT_EMPTY}, "required": ["refresh_token"]},
-        "else": TEXTS
-        | {"properties": {"username": NOT_EMPTY, "password": NOT_EMPTY}, "required": ["username", "password"]},
-    }
-
-    grant_type: Literal["password", "refresh_token"] = "password"
-    username: Annotated[FormText, Meta(description="A username or an e-mail address.", examples=["alice"])] = ""
+    username: Annotated[FormText, Meta(description="A username or an e-mail address.", examples=["alice"])]
     password: Annotated[
         FormText, Meta(extra_json_schema={"format": "password"}, examples=["correct horse battery staple"])
-    ] = ""
+    ]
+
+
+class RefreshForm(Struct):
+    """The parameters of a refresh (RFC 6749, section 6)."""
+
     refresh_token: Annotated[
         FormText,
         Meta(
             description="For `grant_type=refresh_token`, instead of name and password.",
             examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
         ),
-    ] = ""
+    ]
+
+
+class TokenRequest(Struct):
+    """The form of the token endpoint; it also has the parameters of the grant, and what it doesn't know it ignores."""
+
+    # An empty parameter counts as absent.
+    more_json_schema: ClassVar[dict[str, Any]] = FEW
+
+    grant_type: Annotated[FormText, Meta(description="The way to get tokens.", examples=["password"])] = "password"
     scope: Annotated[
         FormText,
         Meta(
@@ -157,6 +161,20 @@ class SessionRead(Struct):
     id: SessionId
     device: Annotated[str, Meta(description="The User-Agent that signed in.", examples=["curl/8.5"])]
     address: Annotated[str, Meta(description="Where it signed in from.", examples=["203.0.113.7"])]
+    amr: Annotated[
+        list[str],
+        Meta(
+            description="How it was signed in (RFC 8176): `mfa` is among them where there was a second factor.",
+            examples=[["pwd", "otp", "mfa"]],
+        ),
+    ]
+    auth_time: Annotated[
+        datetime,
+        Meta(
+            description="When its user last proved who they are, to the minute; refreshing proves nothing.",
+            examples=["2026-01-31T12:00:00Z"],
+        ),
+    ]
     created_at: Annotated[datetime, Meta(description="To the minute.", examples=["2026-01-31T12:00:00Z"])]
     last_used_at: Annotated[
         datetime,

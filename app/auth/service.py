@@ -128,26 +128,24 @@ class AuthService:
 
     @retry_on_deadlock
     async def open_session(
-        self, user_id: int, client: Client, *, hashed_password: str | None = None, scope: str | None = None
+        self,
+        user_id: int,
+        client: Client,
+        *,
+        hashed_password: str | None = None,
+        scope: str | None = None,
+        amr: str = "pwd",
     ) -> Token:
         """Open a session and return its tokens; end the oldest session when there are more than MAX_SESSIONS.
 
-        Raise WrongCredentials when the user has been deleted or disabled, or no longer has `hashed_password`.
+        `amr` says by which methods the user has just signed in (RFC 8176). Raise WrongCredentials when the user has
+        been deleted or disabled, or no longer has `hashed_password`.
         """
         session_id = secrets.randbelow(MAX_SESSION_ID) + 1
         moment = now()
         expires_at = self.lifetimes.end(moment, moment)
-        columns: dict[str, object] = {
-            "id": session_id,
-            "user_id": user_id,
-            "device": client.device,
-            "address": client.address,
-            "scope": scope,
-            "created_at": moment,
-            "last_used_at": moment,
-            "refreshed_at": moment,
-            "expires_at": expires_at,
-        }
+        columns = session_columns(client, moment) | {"id": session_id, "user_id": user_id, "expires_at": expires_at}
+        columns |= {"scope": scope, "amr": amr}
         async with self.database.transaction() as transaction:
             # The lock makes the logins of one user take turns, so that each sees the sessions that the others have
             # opened. It also keeps a login from adding a session while a new password ends all sessions.
@@ -226,6 +224,12 @@ class AuthService:
                 ended = await self.sessions.end(transaction, claims.sid, claims.user_id)
             if ended:
                 log_security_event("logout", user_id=claims.user_id, session_id=claims.sid, address=client.address)
+
+
+def session_columns(client: Client, moment: datetime) -> dict[str, object]:
+    """Return the columns of a session that a client opens at a moment."""
+    times = dict.fromkeys(("authenticated_at", "created_at", "last_used_at", "refreshed_at"), moment)
+    return {"device": client.device, "address": client.address, **times}
 
 
 def refuse_login(user_id: int | None, client: Client) -> WrongCredentials:

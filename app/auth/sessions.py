@@ -52,6 +52,8 @@ class SessionService:
             id=session.id,
             device=session.device,
             address=session.address,
+            amr=session.amr.split(),
+            auth_time=to_minute(session.authenticated_at),
             created_at=to_minute(session.created_at),
             last_used_at=to_minute(session.last_used_at),
             expires_at=to_minute(self.lifetimes.end(session.created_at, session.last_used_at)),

@@ -4,17 +4,20 @@ The guard checks these options; the OpenAPI document and `litestar route-table` 
 """
 
 from collections.abc import Container, Mapping, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
-from app.errors import Forbidden
+from app.database.models import now
+from app.errors import Forbidden, Unauthorized
 
 PUBLIC_KEY = "exclude_from_auth"
 """Litestar's own option: its authentication passes over the routes that have it."""
 RIGHT_KEY = "right"
 SCOPES_KEY = "scopes"
 OWN_SESSION_FIELDS_KEY = "own_session_fields"
+FRESH_KEY = "fresh"
 LENIENT_KEY = "lenient"
 FORM_KEY = "form"
 
@@ -31,6 +34,8 @@ PUBLIC = {PUBLIC_KEY: True}
 """Anyone may call the route. Every other route needs a signed-in caller."""
 SUPERUSER = {RIGHT_KEY: Right.SUPERUSER}
 SUPERUSER_OR_SELF = {RIGHT_KEY: Right.SUPERUSER_OR_SELF}
+FRESH = {FRESH_KEY: True}
+"""The caller must have signed in, or proved who they are, a few minutes ago (FRESH_SIGN_IN_MINUTES)."""
 LENIENT = {LENIENT_KEY: True}
 """The route ignores query parameters that it doesn't know: docs, health and the OAuth endpoints do."""
 
@@ -59,6 +64,17 @@ class SuperuserOnly(Forbidden):
     detail = "Only superusers may do this"
 
 
+class StaleSignIn(Unauthorized):
+    """The caller has signed in too long ago, and must prove who they are again (RFC 9470)."""
+
+    detail = "Sign in again: it was too long ago"
+
+    def __init__(self, max_age: timedelta) -> None:
+        seconds = int(max_age.total_seconds())
+        challenge = f'Bearer error="insufficient_user_authentication", max_age="{seconds}"'
+        super().__init__(headers={"WWW-Authenticate": challenge})
+
+
 def is_public(handler: BaseRouteHandler) -> bool:
     """Return whether a route answers callers who aren't signed in."""
     return bool(handler.opt.get(PUBLIC_KEY))
@@ -67,6 +83,11 @@ def is_public(handler: BaseRouteHandler) -> bool:
 def is_lenient(handler: BaseRouteHandler) -> bool:
     """Return whether a route ignores query parameters that it doesn't know."""
     return bool(handler.opt.get(LENIENT_KEY))
+
+
+def is_fresh(handler: BaseRouteHandler) -> bool:
+    """Return whether a route needs a recent sign-in."""
+    return bool(handler.opt.get(FRESH_KEY))
 
 
 def right_of(handler: BaseRouteHandler) -> Right | None:
@@ -127,6 +148,18 @@ def check_right(handler: BaseRouteHandler, path: Mapping[str, object], user_id: 
     raise SuperuserOnly
 
 
+def check_fresh(handler: BaseRouteHandler, authenticated_at: datetime | None, max_age: timedelta) -> None:
+    """Raise StaleSignIn when a route needs a more recent sign-in than the caller's."""
+    if is_fresh(handler) and (authenticated_at is None or now() - authenticated_at > max_age):
+        raise StaleSignIn(max_age)
+
+
 def access_of(handler: BaseRouteHandler) -> str:
-    """Return who may call a route, as `litestar route-table` shows it: `public`, `signed in` or a right."""
-    return "public" if is_public(handler) else right_of(handler) or "signed in"
+    """Return who may call a route, as `litestar route-table` shows it: `public`, `signed in` or a right.
+
+    `fresh` stands after it where the sign-in must be recent.
+    """
+    if is_public(handler):
+        return "public"
+    access = right_of(handler) or "signed in"
+    return f"{access}, fresh" if is_fresh(handler) else access

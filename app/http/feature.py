@@ -17,6 +17,7 @@ from app.database.replicas import Replicas, Standby
 from app.database.sessions import Database
 from app.http.access import scoped
 from app.http.bearers import BearerKind
+from app.http.grants import Grant
 from app.http.paging import Cursors
 from app.http.requests import SAFE_METHODS
 from app.jobs.mail import MailSender, create_mailer
@@ -60,6 +61,8 @@ class Parts:
         """The scopes of all features, and what each is for."""
         self.bearers: dict[str, BearerKind] = {}
         """The kinds of bearer tokens of all features, by their prefixes; access tokens are none of them."""
+        self.grants: dict[str, Grant] = {}
+        """The grants of all features, by their `grant_type`."""
         self.login_observers: list[Callable[[str], None]] = []
         """Functions that are called with the outcome of each login: `success`, `failure` or `limited`."""
 
@@ -102,6 +105,8 @@ class Feature(Struct, frozen=True, kw_only=True):
     """The scopes of its routes, and what each is for, as the OpenAPI document says it."""
     bearers: Mapping[str, BearerKind] = {}
     """The kinds of bearer tokens, by prefixes of PREFIX_LENGTH characters."""
+    grants: Mapping[str, Grant] = {}
+    """Its ways to get tokens at the token endpoint, by their `grant_type`."""
     dependencies: Mapping[str, Provide] = {}
     """The dependencies of handlers, by the names of their arguments."""
     on_app_init: Sequence[OnAppInitHandler] = ()
@@ -121,6 +126,7 @@ def combine(features: Sequence[Feature]) -> Feature:
         tags=[tag for feature in features for tag in feature.tags],
         scopes=union(feature.scopes for feature in features),
         bearers=union(feature.bearers for feature in features),
+        grants=union(feature.grants for feature in features),
         dependencies=union(feature.dependencies for feature in features),
         on_app_init=[handler for feature in features for handler in feature.on_app_init],
         middleware=[layer for feature in features for layer in feature.middleware],
@@ -135,7 +141,7 @@ def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
     entries = [entry for mapping in mappings for entry in mapping.items()]
     result = dict(entries)
     if len(result) < len(entries):
-        raise ValueError("Two features use the same name for a scope, a token, a dependency or a job")
+        raise ValueError("Two features use the same name for a scope, a token, a grant, a dependency or a job")
     return result
 
 

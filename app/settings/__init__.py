@@ -50,6 +50,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     access_token_expire_minutes: Annotated[int, Meta(ge=1, le=366 * 24 * 60)] = 30
     refresh_token_idle_days: Days = 14
     refresh_token_absolute_days: Days = 90
+    fresh_sign_in_minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 10
+    """For which a sign-in is recent enough for what governs how somebody signs in."""
     registration: Literal["open", "closed"] = "open"
     registrations_per_hour: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Of one client network."""

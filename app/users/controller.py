@@ -11,6 +11,7 @@ from app.auth.guard import SignedInRequest, caller
 from app.auth.schemas import Accepted
 from app.errors import TooManyRequests
 from app.http.access import (
+    FRESH,
     PUBLIC,
     SUPERUSER,
     SUPERUSER_OR_SELF,
@@ -92,9 +93,9 @@ class UserController(Controller):
         """
         return to_read(await users.update(caller(request), data))
 
-    @delete("/me", summary="Delete your account", responses=raises(UserNotFound, LastSuperuser))
+    @delete("/me", opt=FRESH, summary="Delete your account", responses=raises(UserNotFound, LastSuperuser))
     async def delete_me(self, request: SignedInRequest, users: Users) -> None:
-        """Your account, its items and its sessions are gone."""
+        """Your account, its items and its sessions are gone. Needs a sign-in of the last minutes."""
         await users.delete(request.user.id, by=caller(request))
 
     @get("/{user_id:int}", opt=SUPERUSER_OR_SELF | USERS, summary="Read an account", responses=raises(UserNotFound))

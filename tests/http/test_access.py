@@ -19,12 +19,14 @@ from tests.problems import assert_problem
 
 ONLY = "Only superusers may do this"
 UNAUTHORIZED = {"$ref": "#/components/responses/Unauthorized"}
+STALE = {"$ref": "#/components/responses/StaleSignIn"}
 CALLERS = ("nobody", "stranger", "self", "superuser")
 # What each of them is answered before anybody looks at the rest of the request; None stands for whatever comes then.
 # A path's `user_id` is the id of the one who is called `self`.
 REFUSALS: dict[str, dict[str, int | None]] = {
     "public": {"nobody": None, "stranger": None, "self": None, "superuser": None},
     "signed in": {"nobody": 401, "stranger": None, "self": None, "superuser": None},
+    "signed in, fresh": {"nobody": 401, "stranger": None, "self": None, "superuser": None},
     "superuser": {"nobody": 401, "stranger": 403, "self": 403, "superuser": None},
     "superuser or self": {"nobody": 401, "stranger": 403, "self": None, "superuser": None},
 }
@@ -88,7 +90,8 @@ async def test_the_document_says_whom_a_route_refuses(app: Litestar, client: Asy
     for route, operation in documented.items():
         access, scope = options[route]
         guarded = access != "public"
-        assert (operation["responses"].get("401") == UNAUTHORIZED) == guarded, route
+        refusal = STALE if access.endswith("fresh") else UNAUTHORIZED
+        assert (operation["responses"].get("401") == refusal) == guarded, route
         assert "403" in operation["responses"] or not guarded, route
         assert operation["security"] == ([{"OAuth2": [scope] if scope else []}] if guarded else []), route
 

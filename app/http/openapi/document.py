@@ -1,6 +1,6 @@
 """The OpenAPI document: Litestar's, completed by the rules and the repairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from litestar import MediaType
@@ -13,9 +13,10 @@ from litestar.types.internal_types import PathParameterDefinition
 
 from app import __version__
 from app.http.docs.pages import docs_router, pages
+from app.http.grants import Grant
 from app.http.openapi.changes import Node
 from app.http.openapi.repairs import DOCUMENT_REPAIRS, OPERATION_REPAIRS
-from app.http.openapi.rules import DOCUMENT_RULES, OPERATION_RULES
+from app.http.openapi.rules import DOCUMENT_RULES, OPERATION_RULES, describe_grants
 from app.settings import Settings
 
 TITLE = "Backend API"
@@ -32,6 +33,7 @@ class Document(OpenAPI):
     """Litestar's document, repaired and completed when it is first written out; the framework keeps the outcome."""
 
     handlers: dict[str, HTTPRouteHandler]
+    grants: Mapping[str, Grant]
 
     def to_schema(self) -> Node:
         """Return the document as JSON has it."""
@@ -42,6 +44,7 @@ class Document(OpenAPI):
                     change(operation, self.handlers[operation["operationId"]])
         for change_all in (*DOCUMENT_REPAIRS, *DOCUMENT_RULES):
             change_all(document, self.handlers.values())
+        describe_grants(document, self.handlers.values(), self.grants)
         return document
 
 
@@ -53,18 +56,19 @@ class DocumentConfig(OpenAPIConfig):
     """
 
     handlers: dict[str, HTTPRouteHandler]
+    grants: Mapping[str, Grant]
 
     def to_openapi_schema(self) -> OpenAPI:
         """Return the document, still without its operations."""
         document = Document(**vars(super().to_openapi_schema()))
-        document.handlers = self.handlers
+        document.handlers, document.grants = self.handlers, self.grants
         return document
 
 
-def openapi_config(settings: Settings, tags: Sequence[Tag]) -> OpenAPIConfig:
+def openapi_config(settings: Settings, tags: Sequence[Tag], grants: Mapping[str, Grant]) -> OpenAPIConfig:
     """Return what serves the document at /openapi.json, Swagger UI at /docs and Scalar at /docs/scalar.
 
-    `tags` are the document's sections, in their order.
+    `tags` are the document's sections, in their order, and `grants` those of the token endpoint.
     """
     handlers: dict[str, HTTPRouteHandler] = {}
 
@@ -83,7 +87,7 @@ def openapi_config(settings: Settings, tags: Sequence[Tag]) -> OpenAPIConfig:
         openapi_router=docs_router(),
         render_plugins=[JsonRenderPlugin(media_type=MediaType.JSON), *pages()],
     )
-    config.handlers = handlers
+    config.handlers, config.grants = handlers, grants
     # Else Litestar serves the first of them at / as well. Not reported: `__post_init__` in litestar/openapi/config.py.
     config.default_plugin = None
     return config

@@ -3,9 +3,10 @@
 A handler adds what only it raises.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 
+import msgspec
 from litestar import MediaType
 from litestar.enums import RequestEncodingType
 from litestar.handlers import HTTPRouteHandler
@@ -14,7 +15,17 @@ from litestar.openapi.spec import Example
 from msgspec import Struct
 
 from app.errors import AppError, InvalidFields, OAuthError, OwnerGone, PreconditionFailed, RequestTimeout, Unavailable
-from app.http.access import FORM_KEY, SECURITY_SCHEME, SuperuserOnly, is_lenient, is_public, scope_of
+from app.http.access import (
+    FORM_KEY,
+    SECURITY_SCHEME,
+    StaleSignIn,
+    SuperuserOnly,
+    is_fresh,
+    is_lenient,
+    is_public,
+    scope_of,
+)
+from app.http.grants import Grant
 from app.http.idempotency import RequestInProgress
 from app.http.openapi.changes import DocumentChange, Node, OperationChange
 from app.http.problems import PROBLEM, OAuthProblem, Problem
@@ -36,6 +47,7 @@ ERRORS = {
     503: ("Unavailable", "The service is overloaded, or its database is away", Unavailable.detail),
 }
 OAUTH_ERROR = ("OAuthError", "The form can't be read, or lacks a parameter", "username is required")
+STALE = ("StaleSignIn", "No valid access token came with the request, or its sign-in was too long ago (RFC 9470)")
 HEADERS = {
     "X-Request-ID": "The request's id: the client's own where it is sane, else a random one",
     "Location": "Where the new resource is",
@@ -44,6 +56,11 @@ HEADERS = {
 }
 HEADER_OF = {201: "Location", 401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 MAX_INT32 = 2**31 - 1
+# Parameters that a form doesn't know are texts, too. This stands below `then`, where generators of clients don't look:
+# they would make a type of it that has no place for a parameter that may be left out.
+TEXTS: Node = {"patternProperties": {"": {"type": "string", "pattern": r"^[^\x00]*$"}}}
+NOT_EMPTY = {"minLength": 1}
+DEFAULT_GRANT = "password"
 
 
 def raises(*errors: type[AppError]) -> dict[int, ResponseSpec]:
@@ -98,6 +115,37 @@ def describe_form(operation: Node, handler: HTTPRouteHandler) -> None:
         operation["requestBody"] = {"required": True, "content": content}
 
 
+def describe_grants(document: Node, handlers: Iterable[HTTPRouteHandler], grants: Mapping[str, Grant]) -> None:
+    """Say which grants a form with a `grant_type` takes, and which parameters each of them has.
+
+    All parameters of all grants may be left out; those that a grant needs follow from the `grant_type`.
+    """
+    forms = {kind: msgspec.json.schema(grant.form)["$defs"][grant.form.__name__] for kind, grant in grants.items()}
+    for handler in handlers:
+        schema = document["components"]["schemas"][handler.opt[FORM_KEY].__name__] if FORM_KEY in handler.opt else {}
+        if "grant_type" in schema.get("properties", {}):
+            common = schema["properties"]
+            parameters = {name: part for form in forms.values() for name, part in form["properties"].items()}
+            kind = common["grant_type"] | {"enum": list(grants)}
+            schema["properties"] = {"grant_type": kind} | parameters | common | {"grant_type": kind}
+            schema |= choose_grant(forms)
+
+
+def choose_grant(forms: Mapping[str, Node]) -> Node:
+    """Return what says which parameters a form needs, by its `grant_type`."""
+    needs = {kind: needed(form.get("required", [])) for kind, form in forms.items()}
+    choice = needs.pop(DEFAULT_GRANT, {"required": ["grant_type"]})
+    for kind, then in reversed(needs.items()):
+        condition = {"properties": {"grant_type": {"const": kind}}, "required": ["grant_type"]}
+        choice = {"if": condition, "then": then, "else": choice}
+    return choice
+
+
+def needed(names: Sequence[str]) -> Node:
+    """Return the schema of a form that has these parameters, none of them empty."""
+    return TEXTS | {"properties": dict.fromkeys(names, NOT_EMPTY), "required": list(names)}
+
+
 def describe_parameters(operation: Node, _handler: HTTPRouteHandler) -> None:
     """Say what app/http/requests.py checks of every parameter, and what generated clients call its choices."""
     for parameter in operation.get("parameters", []):
@@ -126,10 +174,17 @@ def add_errors(operation: Node, handler: HTTPRouteHandler) -> None:
     """Add the errors that an operation can give because of what it is; what a handler says of one is kept."""
     answers = operation["responses"]
     for status in possible_errors(handler, operation):
-        oauth = FORM_KEY in handler.opt and status == HTTPStatus.BAD_REQUEST
-        name = OAUTH_ERROR[0] if oauth else ERRORS[status][0]
-        answers.setdefault(str(status), reference("responses", name))
+        answers.setdefault(str(status), reference("responses", shared_name(handler, status)))
     operation["responses"] = dict(sorted(answers.items()))
+
+
+def shared_name(handler: HTTPRouteHandler, status: int) -> str:
+    """Return the name of the shared answer that an operation gives with a status."""
+    if status == HTTPStatus.BAD_REQUEST and FORM_KEY in handler.opt:
+        return OAUTH_ERROR[0]
+    if status == HTTPStatus.UNAUTHORIZED and is_fresh(handler):
+        return STALE[0]
+    return ERRORS[status][0]
 
 
 def possible_errors(handler: HTTPRouteHandler, operation: Node) -> Iterator[int]:
@@ -166,6 +221,8 @@ def shared_answers() -> Node:
     }
     content = answers[ERRORS[422][0]]["content"][PROBLEM]
     content["example"]["errors"] = [{"pointer": "/title", "detail": "is required"}]
+    name, description = STALE
+    answers[name] = answer(401, description, PROBLEM, Problem, problem_example(401, StaleSignIn.detail))
     name, description, detail = OAUTH_ERROR
     answers[name] = answer(400, description, MediaType.JSON, OAuthProblem, example_of(OAuthError, detail))
     return answers
