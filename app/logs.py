@@ -33,8 +33,11 @@ def hide_details(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     return event
 
 
-def log_security_event(event: str, **fields: str | int | None) -> None:
-    """Log a login, its failure, or a change of credentials or rights; `fields` hold ids, never a secret."""
+def log_security_event(event: str, **fields: object) -> None:
+    """Log a login, its failure, or a change of credentials or rights; `fields` hold ids, never a secret.
+
+    `app/security/events.py` calls it, for each event that it records.
+    """
     structlog.get_logger().info(event, kind="security", **fields)
 
 

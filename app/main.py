@@ -42,6 +42,7 @@ FEATURES: Sequence[FeatureFactory] = [
         "users",
         "auth",
         "items",
+        "history",
     )
 ]
 PURGE = "purge"
@@ -81,11 +82,12 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
 
 
 def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
-    """Return all features as one, and tell the parts the scopes, kinds of bearer tokens and grants of all."""
+    """Return all features as one, and tell the parts what all bring: scopes, bearer tokens, grants and events."""
     combined = combine([common_feature(parts), *(feature(parts) for feature in features)])
     parts.scopes.update(combined.scopes)
     parts.bearers.update(combined.bearers)
     parts.grants.update(combined.grants)
+    parts.events.types.update(combined.events)
     return combined
 
 

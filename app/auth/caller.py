@@ -4,7 +4,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from app.logs import log_security_event
+from app.database.sessions import Transaction
+from app.security.events import Detail, Events, Ids
 from app.security.limits import Client
 
 
@@ -48,7 +49,15 @@ class Caller(Struct, frozen=True):
     session_id: int
     client: Client
 
-    def log_event(self, event: str, **fields: int) -> None:
-        """Log a security event of the caller's, with further `fields`."""
-        ids = {"user_id": self.id, "session_id": self.session_id}
-        log_security_event(event, address=self.client.address, **ids, **fields)
+    async def record(
+        self, events: Events, transaction: Transaction, type_: str, *, user_id: int | None = None, **details: Detail
+    ) -> None:
+        """Record an event of what the caller does in a transaction, to their own account or to another."""
+        await events.record_of(transaction, type_, self.client, self._ids(user_id), details)
+
+    async def record_alone(self, events: Events, type_: str, **details: Detail) -> None:
+        """Record a refusal of what the caller asked for, in a transaction of its own."""
+        await events.record_alone_of(type_, self.client, self._ids(None), details)
+
+    def _ids(self, user_id: int | None) -> Ids:
+        return Ids(self.id if user_id is None else user_id, actor_id=self.id, session_id=self.session_id or None)

@@ -1,7 +1,6 @@
 """The routes of authentication: the OAuth2 endpoints, and the caller's sessions and password."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -30,7 +29,6 @@ from app.auth.schemas import (
 from app.auth.scopes import InvalidScope
 from app.auth.service import AuthService, InvalidRefreshToken, WrongCredentials
 from app.auth.sessions import SessionNotFound, SessionService
-from app.database.sessions import after_commit
 from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.http.access import FORM_KEY, LENIENT, PUBLIC
 from app.http.bearers import PREFIX_LENGTH, BearerKind
@@ -177,16 +175,14 @@ class CredentialController(Controller):
         self, request: SignedInRequest, sessions: Sessions, transaction: InTransaction, session_id: FromPath[SessionId]
     ) -> None:
         """Sign out elsewhere, or here; the session's access tokens fail from now on."""
-        await sessions.end(transaction, request.user.id, session_id)
-        after_commit(transaction, partial(caller(request).log_event, "session_ended", ended_id=session_id))
+        await sessions.end(transaction, caller(request), session_id)
 
     @delete("/users/me/sessions", summary="End all other sessions")
     async def end_other_sessions(
         self, request: SignedInRequest, sessions: Sessions, transaction: InTransaction
     ) -> None:
         """Sign out everywhere but here."""
-        count = await sessions.end_others(transaction, request.user.id, request.user.session_id)
-        after_commit(transaction, partial(caller(request).log_event, "other_sessions_ended", count=count))
+        await sessions.end_others(transaction, caller(request))
 
     @put(
         "/users/me/password",

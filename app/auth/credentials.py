@@ -6,11 +6,11 @@ from functools import partial
 from app.auth.access import Access
 from app.auth.caller import Caller
 from app.auth.repository import CredentialRepository, StoredCredentials
-from app.database.sessions import Transaction, after_commit, retry_on_deadlock
+from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import BadRequest, Forbidden, NotFound
 from app.jobs.mailboxes import NOTICES, MailQueue, Quota
 from app.jobs.models import Payload
-from app.logs import log_security_event
+from app.security.events import Events, Ids
 from app.security.limits import PASSWORD_RESETS, PASSWORD_RESETS_PER_NETWORK, Client, Limits, account_of_id
 from app.security.password_policy import PasswordPolicy
 from app.security.passwords import Passwords
@@ -63,6 +63,7 @@ class CredentialService:
         tokens: Tokens,
         limits: Limits,
         mails: MailQueue,
+        events: Events,
     ) -> None:
         self.database = credentials.database
         self.credentials = credentials
@@ -72,6 +73,7 @@ class CredentialService:
         self.tokens = tokens
         self.limits = limits
         self.mails = mails
+        self.events = events
 
     async def hash_new(self, password: str, *, username: str, email: str) -> str:
         """Return the hash of a new account's password. Raise InvalidFields when the policy refuses it."""
@@ -95,7 +97,7 @@ class CredentialService:
         if not await self.limits.verify_within_limits(
             verify, account=account_of_id(user.id), network=caller.client.network
         ):
-            caller.log_event("password_refused")
+            await caller.record_alone(self.events, "password_refused")
             raise WrongPassword
         return user
 
@@ -105,9 +107,8 @@ class CredentialService:
         Raise WrongPassword, TooManyRequests, UserNotFound and InvalidFields.
         """
         user = await self.check_password(caller, current)
-        if not await self._set(user, new, keep_session=caller.session_id):
+        if not await self._set(user, new, caller.client, keep_session=caller.session_id):
             raise WrongPassword  # Another request has just changed it.
-        caller.log_event("password_changed")
 
     async def request_reset(self, transaction: Transaction, address: str, client: Client) -> None:
         """Enqueue a mail with a token to the account with that address, if there is one.
@@ -120,7 +121,7 @@ class CredentialService:
         await self.limits.hit(PASSWORD_RESETS_PER_NETWORK, client.network)
         await self.limits.hit(PASSWORD_RESETS, address_key(email), client.network)
         await self.mails.jobs.enqueue(transaction, RESET_MAIL, {"email": email})
-        after_commit(transaction, partial(log_security_event, "password_reset_requested", address=client.address))
+        await self.events.record(transaction, "password_reset_requested", client)
 
     async def reset(self, token: str, new: str, client: Client) -> None:
         """Set a new password by a mailed token, and end every session and token.
@@ -128,14 +129,13 @@ class CredentialService:
         Raise InvalidResetToken and InvalidFields.
         """
         try:
-            user_id = await self._reset(token, new)
+            await self._reset(token, new, client)
         except InvalidResetToken:
-            log_security_event("password_reset_failed", address=client.address)
+            await self.events.record_alone("password_reset_failed", client)
             raise
-        log_security_event("password_reset", user_id=user_id, address=client.address)
 
-    async def _reset(self, token: str, new: str) -> int:
-        """Set the password of the user for whom the token was issued, and return the user's id."""
+    async def _reset(self, token: str, new: str, client: Client) -> None:
+        """Set the password of the user for whom the token was issued."""
         try:
             claims = self.tokens.read(RESET, token)
         except InvalidTokenError:
@@ -143,20 +143,19 @@ class CredentialService:
         user = await self.credentials.by_id(claims.user_id)
         if user is None or not user.is_active or reset_state(user) != claims.state:
             raise InvalidResetToken
-        if not await self._set(user, new, keep_session=None):
+        if not await self._set(user, new, client, keep_session=None):
             raise InvalidResetToken
-        return user.id
 
-    async def _set(self, user: StoredCredentials, new: str, *, keep_session: int | None) -> bool:
+    async def _set(self, user: StoredCredentials, new: str, client: Client, *, keep_session: int | None) -> bool:
         """Replace the password that the user has there; False when it was changed meanwhile.
 
-        End all access to the account, or with a session to keep, all other sessions.
+        End all access to the account, or with a session to keep, which changes the password, all other sessions.
         """
         await self.check_new(new, username=user.username, email=user.email, pointer="/new_password")
-        return await self._store(user, await self.passwords.hash(new), keep_session=keep_session)
+        return await self._store(user, await self.passwords.hash(new), client, keep_session)
 
     @retry_on_deadlock
-    async def _store(self, user: StoredCredentials, hashed: str, *, keep_session: int | None) -> bool:
+    async def _store(self, user: StoredCredentials, hashed: str, client: Client, keep_session: int | None) -> bool:
         async with self.database.transaction() as transaction:
             if not await self.credentials.replace_hash(user.id, user.hashed_password, hashed, transaction):
                 return False
@@ -166,4 +165,6 @@ class CredentialService:
                 await self.access.sessions.end_all(transaction, user.id, but=keep_session)
             told: Payload = {"user_id": user.id, "address": user.email}
             await self.mails.enqueue(transaction, CHANGED_MAIL, told, mail_quota(NOTICES, user))
+            event = "password_reset" if keep_session is None else "password_changed"
+            await self.events.record_of(transaction, event, client, Ids(user.id, user.id, keep_session))
         return True

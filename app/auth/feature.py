@@ -25,6 +25,23 @@ OPENID_SCOPES = {
     "email": "Tell your e-mail address",
     "offline_access": "Stay signed in",
 }
+# What each of this feature's security events tells.
+EVENTS = {
+    "login": "A session was opened; `amr` says how (RFC 8176)",
+    "login_failed": "A login was refused: the name is unknown, the password wrong, or the account disabled",
+    "login_limited": "A login was refused, since too many have failed",
+    "refresh_failed": "A refresh token was refused: its session has ended",
+    "refresh_repeated": "A refresh token was sent again within ten seconds, as after a lost answer",
+    "refresh_token_reused": "A spent refresh token was sent again, which ended the session",
+    "logout": "The session was ended by one of its tokens",
+    "session_ended": "A session was ended: `ended_id`",
+    "other_sessions_ended": "All other sessions were ended: `count` of them",
+    "password_refused": "The current password, which a change needs, was wrong",
+    "password_changed": "The password was changed, which ended all other sessions",
+    "password_reset_requested": "A new password was asked for, for an address that may be nobody's",
+    "password_reset": "The password was set by a mailed token, which ended all sessions",
+    "password_reset_failed": "A mailed token for a new password was refused",
+}
 
 
 def feature(parts: Parts) -> Feature:
@@ -37,11 +54,12 @@ def feature(parts: Parts) -> Feature:
         routes=[OAuthController, CredentialController],
         scopes=OPENID_SCOPES,
         grants=grants_of(auth),
+        events=EVENTS,
         tags=[Tag("Authentication", "Signing in, by OAuth2's password grant (RFC 6749, section 4.3).")],
         dependencies=provide(
             auth=auth,
             credentials=create_credential_service(parts),
-            sessions=SessionService(sessions, lifetimes(parts.settings)),
+            sessions=SessionService(sessions, lifetimes(parts.settings), parts.events),
         ),
         on_app_init=[guard],
         middleware=[DefineMiddleware(LastWrite)] if parts.replicas.standbys else [],
@@ -60,7 +78,7 @@ def create_auth_service(parts: Parts) -> AuthService:
         parts.limits,
         lifetimes(parts.settings),
         parts.scopes,
-        parts.login_observers,
+        parts.events,
     )
 
 
@@ -74,6 +92,7 @@ def create_credential_service(parts: Parts) -> CredentialService:
         parts.tokens,
         parts.limits,
         parts.mails,
+        parts.events,
     )
 
 

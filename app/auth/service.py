@@ -1,9 +1,8 @@
 """The rules of sessions: logins, refresh tokens and their rotation, and logouts."""
 
 import secrets
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from msgspec import UNSET
 
@@ -14,7 +13,7 @@ from app.auth.sessions import Lifetimes
 from app.database.models import now
 from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import OAuthError, TooManyRequests
-from app.logs import log_security_event
+from app.security.events import Events, Ids
 from app.security.limits import Client, Limits, account_of_id, account_of_name
 from app.security.passwords import Passwords
 from app.security.tokens import ACCESS, REFRESH, Claims, InvalidTokenError, Tokens
@@ -47,13 +46,6 @@ class InvalidRefreshToken(OAuthError):
     detail = "The refresh token is invalid, expired or revoked"
 
 
-class LoginObserver(Protocol):
-    """An observer that counts logins, such as the metrics."""
-
-    def __call__(self, outcome: str, /) -> None:
-        """Count a login: `success`, `failure` or `limited`."""
-
-
 class AuthService:
     """The service that opens, refreshes and ends sessions; its transactions are its own, since none may span a hash."""
 
@@ -66,7 +58,7 @@ class AuthService:
         limits: Limits,
         lifetimes: Lifetimes,
         scopes: Container[str],
-        observers: Iterable[LoginObserver] = (),
+        events: Events,
     ) -> None:
         self.database = sessions.database
         self.credentials = credentials
@@ -76,7 +68,7 @@ class AuthService:
         self.limits = limits
         self.lifetimes = lifetimes
         self.scopes = scopes
-        self.observers = observers
+        self.events = events
 
     async def login(self, name: str, password: str, client: Client, scope: str | None = None) -> Token:
         """Open a session by a username or e-mail address and the password, and return its tokens.
@@ -97,21 +89,19 @@ class AuthService:
         try:
             matches = await self.limits.verify_within_limits(verify, account=account_key, network=client.network)
         except TooManyRequests:
-            self.observe("limited")
-            log_security_event("login_limited", user_id=account.id if account else None, address=client.address)
+            await self.events.record_alone("login_limited", client, user_id=account.id if account else None)
             raise
-        self.observe("success" if matches else "failure")
         if not matches or account is None:
-            raise refuse_login(account.id if account else None, client)
+            raise await self.refuse_login(account.id if account else None, client)
         hashed = account.hashed_password
         if self.passwords.is_outdated(hashed):
             hashed = await self.rehash(account, password, client)
         return await self.open_session(account.id, client, hashed_password=hashed, scope=scope)
 
-    def observe(self, outcome: str) -> None:
-        """Tell the observers the outcome of a login."""
-        for observer in self.observers:
-            observer(outcome)
+    async def refuse_login(self, user_id: int | None, client: Client) -> WrongCredentials:
+        """Record the refusal of a login, and return the error to raise."""
+        await self.events.record_alone("login_failed", client, user_id=user_id)
+        return WrongCredentials()
 
     async def rehash(self, account: StoredCredentials, password: str, client: Client) -> str:
         """Store the password's hash with today's parameters, and return it; or the one that another login has stored.
@@ -123,7 +113,7 @@ class AuthService:
             return hashed
         current = await self.credentials.by_id(account.id)
         if current is None or not await self.passwords.verify(current.hashed_password, password):
-            raise refuse_login(account.id, client)
+            raise await self.refuse_login(account.id, client)
         return current.hashed_password
 
     @retry_on_deadlock
@@ -149,10 +139,14 @@ class AuthService:
         async with self.database.transaction() as transaction:
             # The lock makes the logins of one user take turns, so that each sees the sessions that the others have
             # opened. It also keeps a login from adding a session while a new password ends all sessions.
-            if not await self.credentials.lock_active(transaction, user_id, hashed_password):
-                raise refuse_login(user_id, client)
-            await self.sessions.open(transaction, columns, max_sessions=MAX_SESSIONS)
-        log_security_event("login", user_id=user_id, session_id=session_id, address=client.address)
+            is_open = await self.credentials.lock_active(transaction, user_id, hashed_password)
+            if is_open:
+                await self.sessions.open(transaction, columns, max_sessions=MAX_SESSIONS)
+                await self.events.record_of(
+                    transaction, "login", client, Ids(user_id, user_id, session_id), {"amr": amr}
+                )
+        if not is_open:
+            raise await self.refuse_login(user_id, client)
         return self.issue_tokens(user_id, session_id, 0, expires_at, scope)
 
     def issue_tokens(
@@ -181,15 +175,18 @@ class AuthService:
             claims = self.tokens.read(REFRESH, refresh_token)
         except InvalidTokenError:
             raise InvalidRefreshToken from None
+        ids = Ids(claims.user_id, session_id=claims.sid)
         async with self.database.transaction() as transaction:
             token = await self.rotate(transaction, claims, asked)
             repeated = None if token else await self.repeat(transaction, claims)
             ended = not (token or repeated) and await self.sessions.end_live(transaction, claims.sid, claims.user_id)
+            if ended:
+                await self.events.record_of(transaction, "refresh_token_reused", client, ids)
         # What was counted or ended is committed by now, although the answer may be an error.
         if token:
             return token
-        event = "refresh_repeated" if repeated else "refresh_token_reused" if ended else "refresh_failed"
-        log_security_event(event, user_id=claims.user_id, session_id=claims.sid, address=client.address)
+        if not ended:
+            await self.events.record_alone_of("refresh_repeated" if repeated else "refresh_failed", client, ids)
         if repeated and repeated.times <= MOST_REPEATS:
             granted = narrow(repeated.scope, asked)
             return self.issue_tokens(claims.user_id, claims.sid, claims.gen + 1, repeated.expires_at, granted)
@@ -220,19 +217,13 @@ class AuthService:
                 claims = self.tokens.read(kind, token, expired_too=True)
             except InvalidTokenError:
                 continue
+            ids = Ids(claims.user_id, claims.user_id, claims.sid)
             async with self.database.transaction() as transaction:
-                ended = await self.sessions.end(transaction, claims.sid, claims.user_id)
-            if ended:
-                log_security_event("logout", user_id=claims.user_id, session_id=claims.sid, address=client.address)
+                if await self.sessions.end(transaction, claims.sid, claims.user_id):
+                    await self.events.record_of(transaction, "logout", client, ids)
 
 
 def session_columns(client: Client, moment: datetime) -> dict[str, object]:
     """Return the columns of a session that a client opens at a moment."""
     times = dict.fromkeys(("authenticated_at", "created_at", "last_used_at", "refreshed_at"), moment)
     return {"device": client.device, "address": client.address, **times}
-
-
-def refuse_login(user_id: int | None, client: Client) -> WrongCredentials:
-    """Log the refusal of a login, and return the error to raise."""
-    log_security_event("login_failed", user_id=user_id, address=client.address)
-    return WrongCredentials()

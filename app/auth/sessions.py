@@ -4,10 +4,12 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from app.auth.caller import Caller
 from app.auth.repository import LiveSession, SessionRepository
 from app.auth.schemas import SessionRead
 from app.database.sessions import Transaction
 from app.errors import NotFound
+from app.security.events import Events
 
 
 class Lifetimes(Struct, frozen=True):
@@ -34,8 +36,9 @@ class SessionNotFound(NotFound):
 class SessionService:
     """The service that lists and ends a user's sessions."""
 
-    def __init__(self, sessions: SessionRepository, lifetimes: Lifetimes) -> None:
+    def __init__(self, sessions: SessionRepository, lifetimes: Lifetimes, events: Events) -> None:
         self.sessions = sessions
+        self.events = events
         self.lifetimes = lifetimes
 
     async def all(self, user_id: int, current: int) -> list[SessionRead]:
@@ -60,14 +63,16 @@ class SessionService:
             current=session.id == current,
         )
 
-    async def end(self, transaction: Transaction, user_id: int, session_id: int) -> None:
-        """End one session. Raise SessionNotFound."""
-        if not await self.sessions.end(transaction, session_id, user_id):
+    async def end(self, transaction: Transaction, caller: Caller, session_id: int) -> None:
+        """End one session of the caller's. Raise SessionNotFound."""
+        if not await self.sessions.end(transaction, session_id, caller.id):
             raise SessionNotFound
+        await caller.record(self.events, transaction, "session_ended", ended_id=session_id)
 
-    async def end_others(self, transaction: Transaction, user_id: int, current: int) -> int:
-        """End all sessions but the current one, and return their number."""
-        return await self.sessions.end_all(transaction, user_id, but=current)
+    async def end_others(self, transaction: Transaction, caller: Caller) -> None:
+        """End all sessions of the caller's but the one of the request."""
+        count = await self.sessions.end_all(transaction, caller.id, but=caller.session_id)
+        await caller.record(self.events, transaction, "other_sessions_ended", count=count)
 
 
 def to_minute(moment: datetime) -> datetime:

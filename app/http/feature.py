@@ -24,6 +24,7 @@ from app.jobs.mail import MailSender, create_mailer
 from app.jobs.mailboxes import MailQueue
 from app.jobs.queue import JobQueue
 from app.jobs.worker import JobHandler
+from app.security.events import Events
 from app.security.limits import Limits
 from app.security.password_policy import PasswordPolicy
 from app.security.passwords import Passwords
@@ -53,6 +54,7 @@ class Parts:
             previous_secret=settings.secret_key_previous,
         )
         self.limits = Limits(settings.rate_limit_storage, secret=settings.secret_key)
+        self.events = Events(self.limits)
         self.cursors = Cursors(settings.secret_key, settings.secret_key_previous)
         self.jobs = JobQueue(self.database)
         self.mails = MailQueue(self.jobs, secret=settings.secret_key)
@@ -63,8 +65,6 @@ class Parts:
         """The kinds of bearer tokens of all features, by their prefixes; access tokens are none of them."""
         self.grants: dict[str, Grant] = {}
         """The grants of all features, by their `grant_type`."""
-        self.login_observers: list[Callable[[str], None]] = []
-        """Functions that are called with the outcome of each login: `success`, `failure` or `limited`."""
 
     @property
     def databases(self) -> Sequence[Database]:
@@ -107,6 +107,8 @@ class Feature(Struct, frozen=True, kw_only=True):
     """The kinds of bearer tokens, by prefixes of PREFIX_LENGTH characters."""
     grants: Mapping[str, Grant] = {}
     """Its ways to get tokens at the token endpoint, by their `grant_type`."""
+    events: Mapping[str, str] = {}
+    """The types of security events that it records, and what each tells. No other is recorded."""
     dependencies: Mapping[str, Provide] = {}
     """The dependencies of handlers, by the names of their arguments."""
     on_app_init: Sequence[OnAppInitHandler] = ()
@@ -127,6 +129,7 @@ def combine(features: Sequence[Feature]) -> Feature:
         scopes=union(feature.scopes for feature in features),
         bearers=union(feature.bearers for feature in features),
         grants=union(feature.grants for feature in features),
+        events=union(feature.events for feature in features),
         dependencies=union(feature.dependencies for feature in features),
         on_app_init=[handler for feature in features for handler in feature.on_app_init],
         middleware=[layer for feature in features for layer in feature.middleware],
@@ -141,7 +144,9 @@ def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
     entries = [entry for mapping in mappings for entry in mapping.items()]
     result = dict(entries)
     if len(result) < len(entries):
-        raise ValueError("Two features use the same name for a scope, a token, a grant, a dependency or a job")
+        raise ValueError(
+            "Two features use the same name for a scope, a token, a grant, an event, a dependency or a job"
+        )
     return result
 
 

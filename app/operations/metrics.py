@@ -29,6 +29,8 @@ PATH = "/metrics"
 CLIENT_GONE = 499
 """The status that is counted where no answer was begun, since the client had left; web servers log it, too."""
 DURATION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LOGINS = {"login": "success", "login_failed": "failure", "login_limited": "limited"}
+"""The outcome of a login that each of these security events tells."""
 
 
 class Instruments:
@@ -44,7 +46,7 @@ class Instruments:
             buckets=DURATION_SECONDS,
             registry=registry,
         )
-        self.logins = Counter("logins", "Attempts to sign in with a password.", ["outcome"], registry=registry)
+        self.logins = Counter("logins", "Attempts to sign in.", ["outcome"], registry=registry)
         self.in_flight = live_gauge("http_requests_in_flight", "Requests that have no answer yet.", registry)
         self.pool_size = live_gauge("db_pool_size", "Connections that the pools may keep open.", registry)
         self.pool_in_use = live_gauge("db_pool_in_use", "Connections that are at work.", registry)
@@ -99,9 +101,10 @@ class Metrics(Instruments):
         if self.directory:  # The next scrape may reach another worker.
             self.sample()
 
-    def count_login(self, outcome: str) -> None:
-        """Count a login by its outcome: `success`, `failure` or `limited`."""
-        self.logins.labels(outcome).inc()
+    def count_event(self, event: str) -> None:
+        """Count a security event by its type, if it is a login's."""
+        if outcome := LOGINS.get(event):
+            self.logins.labels(outcome).inc()
 
     def sample(self) -> None:
         """Set the gauges of this process: connections, standbys and hashes."""
@@ -138,7 +141,7 @@ def create_metrics(parts: Parts) -> Metrics | None:
         return None
     directory = parts.settings.prometheus_multiproc_dir
     metrics = Metrics(parts.database, parts.jobs.jobs, parts.passwords, parts.replicas, directory=directory)
-    parts.login_observers.append(metrics.count_login)
+    parts.events.observers.append(metrics.count_event)
     return metrics
 
 

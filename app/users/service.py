@@ -14,7 +14,7 @@ from app.database.sessions import Transaction, retry_on_deadlock
 from app.errors import BadRequest, Conflict, Forbidden
 from app.jobs.mailboxes import NOTICES, MailQueue, Quota
 from app.jobs.models import Payload
-from app.logs import log_security_event
+from app.security.events import Events
 from app.security.limits import EMAIL_VERIFICATIONS, EMAIL_VERIFICATIONS_PER_NETWORK, Client, Limits
 from app.security.tokens import VERIFICATION, InvalidTokenError, Tokens, fingerprint
 from app.users.models import User, address_key, name_key, normalise_email
@@ -58,6 +58,7 @@ class UserService:
         access: Access,
         credentials: CredentialService,
         mails: MailQueue,
+        events: Events,
         *,
         registrations: RateLimitItem | None,
         undo_days: int,
@@ -72,6 +73,7 @@ class UserService:
         self.access = access
         self.credentials = credentials
         self.mails = mails
+        self.events = events
         self.registrations = registrations
         self.undo_days = undo_days
 
@@ -80,10 +82,13 @@ class UserService:
         if self.registrations is None:
             raise RegistrationClosed
         await self.credentials.limits.hit(self.registrations, client.network)
-        return await self.create(data)
+        return await self.create(data, client)
 
-    async def create(self, data: UserCreate, *, is_superuser: bool = False) -> User:
-        """Create an account. Raise NameTaken, also for the later of two at the same instant, and InvalidFields."""
+    async def create(self, data: UserCreate, client: Client | None = None, *, is_superuser: bool = False) -> User:
+        """Create an account. Raise NameTaken, also for the later of two at the same instant, and InvalidFields.
+
+        Without a client, an operator creates it.
+        """
         email = normalise_email(data.email)
         user = User(
             username=data.username,
@@ -97,6 +102,10 @@ class UserService:
             await self.users.create(transaction, user)
             await self.former.check(transaction, user)
             await self.mails.enqueue(transaction, VERIFICATION_MAIL, {"user_id": user.id}, notices(user))
+            actor_id = user.id if client else None
+            await self.events.record(
+                transaction, "registration", client, user_id=user.id, actor_id=actor_id, is_superuser=is_superuser
+            )
         return user
 
     async def get_user(self, user_id: int) -> UserRead:
@@ -124,12 +133,11 @@ class UserService:
             if data.username is not UNSET:
                 user.username, user.username_key = data.username, name_key(data.username)
                 await self.users.save(transaction)
-            if is_new := email is not UNSET and email != user.email:
+            if email is not UNSET and email != user.email:
                 if user.hashed_password != checked:  # address or password were changed since they were read above
                     raise WrongPassword
-                await self.change_address(transaction, user, str(email))
-        if is_new:
-            caller.log_event("address_changed")
+                await self.change_address(transaction, user, email)
+                await caller.record(self.events, transaction, "address_changed")
         return user
 
     async def change_address(self, transaction: Transaction, user: User, email: str) -> None:
@@ -160,17 +168,22 @@ class UserService:
                 # Before the sessions end, so that a login at the same time either came earlier or sees the change.
                 await self.users.save(transaction)
                 await self.access.end(transaction, user_id)
-        if (user.is_active, user.is_superuser) != old:
-            by.log_event("rights_changed", of=user_id, is_active=user.is_active, is_superuser=user.is_superuser)
+            rights = {"is_active": user.is_active, "is_superuser": user.is_superuser}
+            if tuple(rights.values()) != old:
+                await by.record(self.events, transaction, "rights_changed", user_id=user_id, **rights)
         return user
 
     @retry_on_deadlock
     async def delete(self, user_id: int, *, by: Caller) -> None:
-        """Delete an account with all that belongs to it. Raise UserNotFound and LastSuperuser."""
+        """Delete an account with all that belongs to it. Raise UserNotFound and LastSuperuser.
+
+        Its events stay, that of the deletion too, and lose their addresses.
+        """
         async with self.database.transaction() as transaction:
             await self.protect_last_superuser(transaction, user_id)
             await self.users.remove(transaction, await self.users.to_change(transaction, user_id))
-        by.log_event("account_deleted", of=user_id)
+            await by.record(self.events, transaction, "account_deleted", user_id=user_id)
+            await self.events.forget(transaction, user_id)
 
     async def protect_last_superuser(self, transaction: Transaction, user_id: int) -> None:
         """Raise LastSuperuser when the user is the only active superuser; lock all of them."""
@@ -188,6 +201,7 @@ class VerificationService:
         tokens: Tokens,
         limits: Limits,
         mails: MailQueue,
+        events: Events,
     ) -> None:
         self.database = users.database
         self.users = users
@@ -195,6 +209,7 @@ class VerificationService:
         self.tokens = tokens
         self.limits = limits
         self.mails = mails
+        self.events = events
 
     async def request(self, user: SignedIn, client: Client) -> None:
         """Enqueue another mail with a token to a user's address, unless it is verified. Raise TooManyRequests."""
@@ -222,7 +237,7 @@ class VerificationService:
             user.email_verified = True
             user.email_version += 1
             await self.former.forget_since_return(transaction, user)
-        log_security_event("address_verified", user_id=claims.user_id, address=client.address)
+            await self.events.record(transaction, "address_verified", client, user_id=user.id, actor_id=user.id)
 
 
 def notices(user: User | SignedIn) -> Quota:

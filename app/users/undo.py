@@ -12,7 +12,7 @@ from app.database.sessions import retry_on_deadlock
 from app.errors import BadRequest
 from app.jobs.mailboxes import MailQueue
 from app.jobs.models import Payload
-from app.logs import log_security_event
+from app.security.events import Events
 from app.security.limits import Client
 from app.security.passwords import Passwords
 from app.security.tokens import ADDRESS_UNDO, Claims, InvalidTokenError, Tokens, fingerprint
@@ -40,6 +40,7 @@ class UndoService:
         passwords: Passwords,
         tokens: Tokens,
         mails: MailQueue,
+        events: Events,
     ) -> None:
         self.database = users.database
         self.users = users
@@ -48,6 +49,7 @@ class UndoService:
         self.passwords = passwords
         self.tokens = tokens
         self.mails = mails
+        self.events = events
 
     async def undo(self, token: str, client: Client) -> None:
         """Put the address back to which the token was mailed, and end every session, every token and the password.
@@ -56,14 +58,13 @@ class UndoService:
         """
         try:
             claims = self.tokens.read(ADDRESS_UNDO, token)
-            await self._undo(claims)
+            await self._undo(claims, client)
         except (InvalidTokenError, InvalidUndoToken):
-            log_security_event("address_undo_failed", address=client.address)
+            await self.events.record_alone("address_undo_failed", client)
             raise InvalidUndoToken from None
-        log_security_event("address_restored", user_id=claims.user_id, address=client.address)
 
     @retry_on_deadlock
-    async def _undo(self, claims: Claims) -> None:
+    async def _undo(self, claims: Claims, client: Client) -> None:
         nobodys = await self.passwords.hash(secrets.token_urlsafe())
         async with self.database.transaction() as transaction:
             user = await self.users.find_to_change(transaction, claims.user_id)
@@ -81,6 +82,7 @@ class UndoService:
             await self.access.end(transaction, user.id)
             await self.mails.enqueue(transaction, ADDRESS_RESTORED_MAIL, told, quota)
             await self.mails.jobs.enqueue(transaction, RESET_MAIL, {"email": chosen.email})
+            await self.events.record(transaction, "address_restored", client, user_id=user.id, actor_id=user.id)
 
 
 def undo_state(former: Former) -> str:

@@ -140,11 +140,11 @@ async def test_a_login_with_the_old_password_does_not_outlive_the_change(
 
 
 async def test_no_transaction_is_open_while_passwords_are_hashed(alice: AsyncClient, statements: Statements) -> None:
-    """One transaction replaces the hash, ends the sessions, counts the mail and enqueues it."""
+    """One transaction replaces the hash, ends the sessions, counts the mail, enqueues it and keeps the event."""
     statements.clear()
     await change(alice)
     words = [statement.split()[0] for statement in statements]
-    assert words == ["SELECT", "SELECT", "BEGIN", "UPDATE", "DELETE", "INSERT", "UPDATE", "INSERT", "COMMIT"]
+    assert words == ["SELECT", "SELECT", "BEGIN", "UPDATE", "DELETE", "INSERT", "UPDATE", "INSERT", "INSERT", "COMMIT"]
 
 
 async def test_what_is_wrong_with_a_change_is_named(alice: AsyncClient) -> None:

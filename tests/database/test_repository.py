@@ -13,7 +13,8 @@ from tests.factories import PASSWORD, Statements, create_item, log_in, on_postgr
 
 # These name the owner; the owner of a user's row is the user.
 OWNER = re.compile(
-    r"(owner_id|user_id|users\.id) = |INSERT INTO (items|sessions|idempotency_keys) \(.*(owner_id|user_id)", re.DOTALL
+    r"(owner_id|user_id|users\.id) = |INSERT INTO (items|sessions|idempotency_keys|events) \(.*(owner_id|user_id)",
+    re.DOTALL,
 )
 # These don't: a user by the name that was typed, and one row by the id in its path, whose owner is compared then.
 WITHOUT_OWNER = re.compile(
