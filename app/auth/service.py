@@ -139,8 +139,7 @@ class AuthService:
         async with self.database.transaction() as transaction:
             # The lock makes the logins of one user take turns, so that each sees the sessions that the others have
             # opened. It also keeps a login from adding a session while a new password ends all sessions.
-            is_open = await self.credentials.lock_active(transaction, user_id, hashed_password)
-            if is_open:
+            if is_open := await self.credentials.lock_active(transaction, user_id, hashed_password):
                 await self.sessions.open(transaction, columns, max_sessions=MAX_SESSIONS)
                 await self.events.record_of(
                     transaction, "login", client, Ids(user_id, user_id, session_id), {"amr": amr}
