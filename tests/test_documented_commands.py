@@ -41,6 +41,7 @@ OPERATORS_COMMANDS = {
     "litestar jobs run": "1 jobs run",
     "litestar jobs retry --all": "0 jobs enqueued again",
     "litestar purge": "",
+    "litestar rotate-signing-keys": "There are no signing keys yet",
     "litestar routes": "/items/{item_id:int}",
     "litestar route-table": "/items/{item_id}",
     "litestar schema openapi": "",

@@ -7,8 +7,10 @@ from litestar.openapi.spec import Tag
 
 from app.auth.access import Access
 from app.auth.access_tokens import AccessTokens
+from app.auth.commands import rotate_signing_keys
 from app.auth.controller import CredentialController, OAuthController, grants_of
 from app.auth.credentials import CredentialService
+from app.auth.discovery.controller import DiscoveryController
 from app.auth.guard import create_guard
 from app.auth.jobs import CredentialMails
 from app.auth.last_write import LastWrite
@@ -51,7 +53,7 @@ def feature(parts: Parts) -> Feature:
     guard = create_guard(AccessTokens(parts.tokens, sessions), parts.bearers, parts.scopes, fresh_sign_in)
     auth = create_auth_service(parts)
     return Feature(
-        routes=[OAuthController, CredentialController],
+        routes=[OAuthController, DiscoveryController, CredentialController],
         scopes=OPENID_SCOPES,
         grants=grants_of(auth),
         events=EVENTS,
@@ -60,11 +62,13 @@ def feature(parts: Parts) -> Feature:
             auth=auth,
             credentials=create_credential_service(parts),
             sessions=SessionService(sessions, lifetimes(parts.settings), parts.events),
+            signing_keys=parts.signing_keys,
         ),
         on_app_init=[guard],
         middleware=[DefineMiddleware(LastWrite)] if parts.replicas.standbys else [],
         jobs=CredentialMails(credentials, parts.mails, parts.mail, parts.tokens).handlers,
-        chores=[sessions.purge],
+        chores=[sessions.purge, parts.signing_keys.purge],
+        commands=[rotate_signing_keys(parts.signing_keys)],
     )
 
 

@@ -26,7 +26,7 @@ from app.http.access import (
 from app.http.bearers import PREFIX_LENGTH, BearerReader
 from app.http.client import calling_client
 from app.http.requests import decode
-from app.security.tokens import InvalidTokenError
+from app.security.tokens import InvalidTokenError, UnknownKeyError
 
 SignedInRequest = Request[SignedIn, BearerReader, Any]
 
@@ -86,8 +86,8 @@ class Guard(JWTCookieAuthenticationMiddleware):
             reader: BearerReader = request.app.state.bearers.of(token)
             try:
                 verified = reader.verify(token)
-            except InvalidTokenError:
-                raise InvalidCredentials from None
+            except InvalidTokenError as refusal:
+                verified = await verify_again(request, reader, token, refusal)
             if request.route_handler.parsed_data_field:
                 await request.body()
             user: SignedIn | None = await reader.signed_in(verified)
@@ -121,6 +121,22 @@ async def needs_own_session(request: SignedInRequest) -> bool:
     except AppError:
         return False
     return any(getattr(data, field) is not UNSET for field in fields)
+
+
+async def verify_again(
+    request: SignedInRequest, reader: BearerReader, token: str, refusal: InvalidTokenError
+) -> object:
+    """Return what `verify` returns once the signing keys have been read again, where it knew none of the token's.
+
+    Raise InvalidCredentials.
+    """
+    if not isinstance(refusal, UnknownKeyError):
+        raise InvalidCredentials
+    await request.app.state.parts.signing_keys.look_again()
+    try:
+        return reader.verify(token)
+    except InvalidTokenError:
+        raise InvalidCredentials from None
 
 
 def bearer_token(authorization: Sequence[str]) -> str:

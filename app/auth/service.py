@@ -211,15 +211,21 @@ class AuthService:
 
     async def revoke(self, token: str, client: Client) -> None:
         """End the session of an access or refresh token, even if it has expired (RFC 7009); ignore other tokens."""
-        for kind in (ACCESS, REFRESH):
-            try:
-                claims = self.tokens.read(kind, token, expired_too=True)
-            except InvalidTokenError:
-                continue
-            ids = Ids(claims.user_id, claims.user_id, claims.sid)
-            async with self.database.transaction() as transaction:
-                if await self.sessions.end(transaction, claims.sid, claims.user_id):
-                    await self.events.record_of(transaction, "logout", client, ids)
+        try:
+            claims = await self.read_any(token)
+        except InvalidTokenError:
+            return
+        ids = Ids(claims.user_id, claims.user_id, claims.sid)
+        async with self.database.transaction() as transaction:
+            if await self.sessions.end(transaction, claims.sid, claims.user_id):
+                await self.events.record_of(transaction, "logout", client, ids)
+
+    async def read_any(self, token: str) -> Claims:
+        """Return the claims of an access or refresh token, even of an expired one. Raise InvalidTokenError."""
+        try:
+            return self.tokens.read(REFRESH, token, expired_too=True)
+        except InvalidTokenError:
+            return await self.tokens.read_access(token, expired_too=True)
 
 
 def session_columns(client: Client, moment: datetime) -> dict[str, object]:

@@ -17,7 +17,10 @@ class BearerReader(Protocol):
     """A reader of one kind of bearer token. Its users are those of `auth`: SignedIn."""
 
     def verify(self, token: str) -> Any:  # noqa: ANN401 - the reader's own
-        """Return what can be told from a token without the database, for `signed_in`. Raise InvalidTokenError."""
+        """Return what can be told from a token without the database, for `signed_in`. Raise InvalidTokenError.
+
+        For UnknownKeyError it is called again once the signing keys have been read.
+        """
 
     async def signed_in(self, verified: Any) -> Any:  # noqa: ANN401 - SignedIn, which stands above this room
         """Return the user of a token; None when the token has ended, or the user is gone or disabled."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any, TypeVar
 
@@ -24,10 +25,13 @@ from app.jobs.mail import MailSender, create_mailer
 from app.jobs.mailboxes import MailQueue
 from app.jobs.queue import JobQueue
 from app.jobs.worker import JobHandler
+from app.security.encryption import Encryption
 from app.security.events import Events
 from app.security.limits import Limits
 from app.security.password_policy import PasswordPolicy
 from app.security.passwords import Passwords
+from app.security.signing.keys import SigningKeys
+from app.security.signing.repository import SigningKeyRepository
 from app.security.tokens import Tokens
 from app.settings import Settings
 
@@ -47,12 +51,8 @@ class Parts:
         self.replicas = Replicas(self.database, standbys, primary_seconds=settings.read_from_primary_seconds)
         self.passwords = Passwords()
         self.password_policy = PasswordPolicy(settings)
-        self.tokens = Tokens(
-            secret=settings.secret_key,
-            algorithm=settings.algorithm,
-            issuer=settings.url,
-            previous_secret=settings.secret_key_previous,
-        )
+        self.signing_keys = create_signing_keys(settings, self.database)
+        self.tokens = create_tokens(settings, self.signing_keys)
         self.limits = Limits(settings.rate_limit_storage, secret=settings.secret_key)
         self.events = Events(self.limits)
         self.cursors = Cursors(settings.secret_key, settings.secret_key_previous)
@@ -86,13 +86,33 @@ class Parts:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Measure the standbys while the block runs, and close every connection at its end."""
+        """Measure the standbys and keep signing keys while the block runs; close every connection at its end."""
         try:
-            async with self.replicas.watched():
+            async with self.replicas.watched(), self.signing_keys.kept_fresh(self.tokens.asymmetric):
                 yield
         finally:
             await self.limits.close()
             await self.database.close()
+
+
+def create_signing_keys(settings: Settings, database: Database) -> SigningKeys:
+    """Return the asymmetric keys that sign tokens, which are made when they are first needed."""
+    return SigningKeys(
+        SigningKeyRepository(database),
+        Encryption(settings.secret_key, settings.secret_key_previous, purpose="signing keys"),
+        token_lifetime=timedelta(minutes=settings.access_token_expire_minutes),
+    )
+
+
+def create_tokens(settings: Settings, signing_keys: SigningKeys) -> Tokens:
+    """Return the service that signs and verifies tokens."""
+    return Tokens(
+        secret=settings.secret_key,
+        algorithm=settings.algorithm,
+        issuer=settings.url,
+        previous_secret=settings.secret_key_previous,
+        signing_keys=signing_keys,
+    )
 
 
 class Feature(Struct, frozen=True, kw_only=True):

@@ -25,7 +25,8 @@ from app.settings.error import SettingsError
 DEFAULT_MAIL_FROM = "Backend API <no-reply@localhost>"
 DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
 # RFC 7518, section 3.2: a key is at least as long as the hash that it feeds.
-KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+# With the other algorithms, it signs the tokens that aren't access tokens by HS256.
+KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64, "ES256": 32, "RS256": 32, "EdDSA": 32}
 EXAMPLE_WORDS = ("change", "example", "secret", "password", "your-")
 MIN_DISTINCT_CHARACTERS = 10
 # One for a request and one for a job.
@@ -45,7 +46,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     database_pooler: bool = False
     database_replica_urls: tuple[str, ...] = ()
     read_from_primary_seconds: Annotated[int, Meta(ge=4, le=3600)] = 5
-    algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    algorithm: Literal["HS256", "HS384", "HS512", "ES256", "RS256", "EdDSA"] = "HS256"
+    """By which access tokens are signed: with SECRET_KEY, or with a key whose public part is published."""
     secret_key_previous: str = ""
     access_token_expire_minutes: Annotated[int, Meta(ge=1, le=366 * 24 * 60)] = 30
     refresh_token_idle_days: Days = 14

@@ -24,6 +24,7 @@ INVALID = 'Bearer error="invalid_token", error_description="The access token is 
 
 # What answers whoever asks, and nothing else does.
 PUBLIC = {
+    "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /docs",
     "GET /docs/assets/{version}/{name}",

@@ -1,0 +1,1 @@
+"""The documents from which clients learn of this service by themselves."""
