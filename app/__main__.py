@@ -3,31 +3,38 @@
 `python -m app doctor` examines the installation instead.
 """
 
-import asyncio
-import multiprocessing
-import os
+import gc
 import sys
+
+if __name__ == "__main__":
+    # What is imported stays: to look for garbage in it meanwhile takes a tenth of the time.
+    gc.disable()
+    # structlog would import it, for tracebacks that aren't used here. It is there for the command line.
+    sys.modules["rich"] = None  # type: ignore[assignment] # as the import system has it for what isn't there
+
+import asyncio
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 import structlog
-from alembic import command
-from alembic.config import Config
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from litestar import Litestar
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.database.failures import error_summary
 from app.database.sessions import Database
 from app.operations.connections import BACKLOG, connections_per_worker
-from app.operations.doctor import examine
 from app.operations.health import log_connections
 from app.operations.listening import address_of, claim
+from app.operations.migrations import is_newest, migrate
 from app.operations.server import DrainingServer
 from app.operations.workers import STOP_SECONDS, forget_signals_in_workers, run_worker
 from app.settings import Settings
@@ -50,19 +57,22 @@ def serve(*, reload: bool = False) -> None:
     logs.configure(settings.log_level, production=settings.production)
     address = address_of(settings.host)
     with claim(address, settings.port), metrics_directory(settings), drain_file(settings) as file:
-        migrate(settings.database_url)
+        if not asyncio.run(is_newest(settings)):
+            migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
-        if reload:  # A forked worker would keep the old modules, which the migrations have imported.
-            multiprocessing.set_start_method("spawn")
-        else:
+        if not reload:
             preload(settings)
+        # A worker that looked for garbage among the objects of this process would copy all of their memory.
+        gc.freeze()
+        gc.enable()
         forget_signals_in_workers()
         from app.main import load_worker  # noqa: PLC0415 - see metrics_directory
 
         supervisor = server(settings, address, file, reload=reload)
         supervisor.on_startup(lambda: announce(settings))
-        supervisor.serve(spawn_target=run_worker, target_loader=load_worker, wrap_loader=False)
+        loader = load_changed if reload else load_worker
+        supervisor.serve(spawn_target=run_worker, target_loader=loader, wrap_loader=False)
 
 
 def announce(settings: Settings) -> None:
@@ -80,11 +90,27 @@ def announce(settings: Settings) -> None:
 def preload(settings: Settings) -> None:
     """Build the application once, so that an error in it ends this process; else workers would be replaced for ever.
 
-    Workers are forked from this process: they have its modules already, and start sooner.
+    Workers are forked from this process. They serve this application, unless it would have threads, which a fork loses,
+    or files of metrics, which are each process's own: then they build theirs of the modules that are already there.
     """
-    from app.main import create_app  # noqa: PLC0415 - see metrics_directory
+    from app import main  # noqa: PLC0415 - see metrics_directory
 
-    create_app(msgspec.structs.replace(settings, metrics=False, otel_exporter_otlp_endpoint=""))
+    if settings.metrics or settings.otel_exporter_otlp_endpoint:
+        main.create_app(msgspec.structs.replace(settings, metrics=False, otel_exporter_otlp_endpoint=""))
+    else:
+        main.app = main.create_app(settings)
+
+
+def load_changed() -> Litestar:
+    """Return the application of the code as it is now to the server, in a worker process.
+
+    The libraries stay as the parent process has imported them, which takes most of the time; the modules that a worker
+    inherits of this application may be old.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
+        del sys.modules[name]
+    loaded: Litestar = import_module("app.main").load_worker()
+    return loaded
 
 
 @contextmanager
@@ -137,17 +163,6 @@ async def check_connections(settings: Settings) -> None:
         await database.close()
 
 
-def migrate(url: str) -> None:
-    """Migrate the database to the newest revision; several processes may do so at once.
-
-    One of newer code is left as it is, as long as it has all that this code needs.
-    """
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "migrations").replace("%", "%%"))
-    config.attributes.update(url=url, serves=True)
-    command.upgrade(config, "head")
-
-
 def server(settings: Settings, address: str, file: Path | None, *, reload: bool) -> DrainingServer:
     """Return Granian, which closes connections that send no headers and replaces killed workers (decision 0004)."""
     return DrainingServer(
@@ -178,6 +193,8 @@ def server(settings: Settings, address: str, file: Path | None, *, reload: bool)
 if __name__ == "__main__":
     try:
         if sys.argv[1:] == ["doctor"]:
+            from app.operations.doctor import examine
+
             sys.exit(examine())
         serve(reload="--reload" in sys.argv[1:])
     except SettingsError as error:

@@ -178,9 +178,9 @@ def cors_config(origins: tuple[str, ...]) -> CORSConfig | None:
 
 
 def load_worker() -> Litestar:
-    """Return the application to the server, in a worker process."""
+    """Return the application to the server, in a worker process, which has it already if its parent built it."""
     end_with_parent()
-    return __getattr__("app")
+    return globals().get("app") or __getattr__("app")
 
 
 def __getattr__(name: str) -> Litestar:

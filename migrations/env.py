@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import SchemaItem
 
 import app.main  # noqa: F401 - imports every model, and with it puts its table into the metadata
-from app.database.engine import UNPREPARED, accept_libpq, driver_url, sqlite_engine, transactional
+from app.database.engine import UNPREPARED, accept_libpq, driver_url, sqlite_engine, threads_ended, transactional
 from app.database.failures import error_summary
 from app.database.models import Base
 from app.database.progress import bars
@@ -165,14 +164,6 @@ def reason(error: Exception) -> str:
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     hint = HINTS.get(state or "") or (OTHERS_TABLE if "already exists" in said else "")
     return f"{said}; {hint}" if hint else said
-
-
-async def threads_ended() -> None:
-    """After a connect that failed, aiosqlite's thread still reports its own end to the loop, which must be there."""
-    # Not reported: `_connect` in aiosqlite/core.py has the thread stop, and doesn't wait for it.
-    for thread in threading.enumerate():
-        if "_connection_worker" in thread.name:
-            await asyncio.to_thread(thread.join, 5)
 
 
 if context.is_offline_mode():

@@ -1,6 +1,8 @@
 """Engines for PostgreSQL and SQLite, with a time-out on everything that could wait for ever."""
 
+import asyncio
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,14 @@ def sqlite_engine(url: URL, *, busy_timeout_ms: int) -> AsyncEngine:
         cursor.close()
 
     return engine
+
+
+async def threads_ended() -> None:
+    """Wait for aiosqlite's thread, which after a failed connect still reports its own end to the loop."""
+    # Not reported: `_connect` in aiosqlite/core.py has the thread stop, and doesn't wait for it.
+    for thread in threading.enumerate():
+        if "_connection_worker" in thread.name:
+            await asyncio.to_thread(thread.join, 5)
 
 
 def driver_url(url: str) -> URL:

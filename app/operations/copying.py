@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic.script import ScriptDirectory
 from asyncpg import PostgresError
 from sqlalchemy import URL, Connection, NullPool, Result, Table, create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,8 +31,8 @@ from app.database.tables import (
     revision_of,
     set_next_key,
 )
+from app.operations.migrations import newest_revisions
 
-MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 # `lock_timeout` is in milliseconds: a program that still writes to the target holds locks on its tables.
 CONNECT = {"timeout": 10, "server_settings": {"lock_timeout": "3000", "application_name": "backend-api copy"}}
 
@@ -97,7 +96,7 @@ def sqlite_file(source: str) -> Path:
 
 async def check_databases(old: Connection, new: AsyncConnection) -> None:
     """Lock the tables of the new database. Raise CopyError unless it is empty, and both are at the newest revision."""
-    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    head = ", ".join(newest_revisions())
     for name, revision in (("source", revision_of(old)), ("target", await new.run_sync(revision_of))):
         if revision != head:
             raise CopyError(f"The {name} is at revision {revision}, and must be migrated to {head} first")

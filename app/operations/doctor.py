@@ -24,7 +24,7 @@ from app.database.sessions import Database
 from app.database.status import is_standby, revision, server_version
 from app.http.openapi.document import TITLE
 from app.jobs.mail import SmtpMailer
-from app.operations.copying import MIGRATIONS
+from app.operations.migrations import MIGRATIONS
 from app.security.limits import Limits
 from app.settings import Settings
 from app.settings.addresses import smtp_server
