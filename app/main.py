@@ -43,6 +43,7 @@ FEATURES: Sequence[FeatureFactory] = [
         "auth",
         "items",
         "history",
+        "api_tokens",
     )
 ]
 PURGE = "purge"

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import hosting, lists, logins, report, routes, worst
+from benchmarks import bearers, hosting, lists, logins, report, routes, worst
 from benchmarks.database import postgres
 from benchmarks.load import Plan, require_wrk
 from benchmarks.report import Table
@@ -13,6 +13,7 @@ from benchmarks.servers import Failed
 
 MEASUREMENTS: dict[str, Callable[[Plan], list[Table]]] = {
     "routes": routes.routes,
+    "bearers": bearers.bearers,
     "logins": logins.logins,
     "beside": logins.beside,
     "worst": worst.worst,

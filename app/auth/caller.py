@@ -5,8 +5,22 @@ from datetime import datetime
 from msgspec import Struct
 
 from app.database.sessions import Transaction
+from app.errors import Unauthorized
 from app.security.events import Detail, Events, Ids
 from app.security.limits import Client
+
+NO_SESSION = 0
+"""The id of the session of a token that belongs to none; no session has it."""
+
+
+class InvalidCredentials(Unauthorized):
+    """The request has a bearer token that is malformed, forged, expired or revoked (RFC 6750, section 3.1)."""
+
+    detail = "Could not validate credentials"
+
+    def __init__(self) -> None:
+        challenge = 'Bearer error="invalid_token", error_description="The access token is invalid, expired or revoked"'
+        super().__init__(headers={"WWW-Authenticate": challenge})
 
 
 class SignedIn(Struct, frozen=True):
@@ -29,7 +43,7 @@ class SignedIn(Struct, frozen=True):
     authenticated_at: datetime | None = None
     """When the session's user last proved who they are."""
     token_id: int | None = None
-    """The API token that came; its session's id is 0. None for an access token of a session."""
+    """The API token that came, whose session is NO_SESSION; None for an access token of a session."""
 
     @property
     def is_own_session(self) -> bool:

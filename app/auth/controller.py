@@ -193,7 +193,10 @@ class CredentialController(Controller):
     async def change_password(
         self, request: SignedInRequest, credentials: Credentials, data: JSONBody[PasswordChange]
     ) -> None:
-        """Needs the current password. Every other session ends, and a mail tells you."""
+        """Needs the current password. Every other session ends, and a mail tells you.
+
+        Tokens for scripts stay; those end with a password reset.
+        """
         await credentials.change(caller(request), data.current_password, data.new_password)
 
     @post(

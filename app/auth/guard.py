@@ -12,7 +12,7 @@ from litestar.types import OnAppInitHandler, Receive, Scope, Send
 from msgspec import UNSET
 
 from app.auth.access_tokens import AccessTokens
-from app.auth.caller import Caller, SignedIn
+from app.auth.caller import Caller, InvalidCredentials, SignedIn
 from app.errors import AppError, Unauthorized
 from app.http.access import (
     SECURITY_SCHEME,
@@ -38,16 +38,6 @@ class NotAuthenticated(Unauthorized):
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
-
-
-class InvalidCredentials(Unauthorized):
-    """The request has a bearer token that is malformed, forged, expired or revoked (RFC 6750, section 3.1)."""
-
-    detail = "Could not validate credentials"
-
-    def __init__(self) -> None:
-        challenge = 'Bearer error="invalid_token", error_description="The access token is invalid, expired or revoked"'
-        super().__init__(headers={"WWW-Authenticate": challenge})
 
 
 def caller(request: SignedInRequest) -> Caller:

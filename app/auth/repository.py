@@ -190,6 +190,11 @@ class SessionRepository(Repository[LoginSession]):
         row = (await transaction.execute(select(LoginSession.created_at, LoginSession.scope).where(current))).first()
         return Current(*row) if row else None
 
+    async def is_live(self, transaction: Transaction, session_id: int, user_id: int) -> bool:
+        """Return whether a session of a user has not ended."""
+        live = select(LoginSession.id).where(live_session(session_id, user_id))
+        return (await transaction.execute(live)).first() is not None
+
     async def rotate(
         self,
         transaction: Transaction,

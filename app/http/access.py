@@ -7,7 +7,9 @@ from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from litestar import Litestar
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.routes import HTTPRoute
 
 from app.database.models import now
 from app.errors import Forbidden, Unauthorized
@@ -113,6 +115,22 @@ def scope_of(handler: BaseRouteHandler) -> str | None:
     return f"{resource}:read" if "GET" in methods else f"{resource}:write"
 
 
+def is_superusers_change(handler: BaseRouteHandler) -> bool:
+    """Return whether a route changes something by a superuser's right."""
+    scope = scope_of(handler)
+    return right_of(handler) is not None and scope is not None and scope.endswith(":write")
+
+
+def token_scopes(app: Litestar) -> dict[str, bool]:
+    """Return the scopes by which tokens other than sessions call some route, and whether each needs a right, too."""
+    handlers = [handler for route in app.routes if isinstance(route, HTTPRoute) for handler in route.route_handlers]
+    scopes: dict[str, bool] = {}
+    for handler in handlers:
+        if (scope := scope_of(handler)) and not is_superusers_change(handler):
+            scopes[scope] = scopes.get(scope, False) or right_of(handler) is not None
+    return scopes
+
+
 def own_session_for(*fields: str) -> dict[str, Sequence[str]]:
     """Return the option of a route that changes these fields of its body for no token of a scope, whatever the scope.
 
@@ -133,8 +151,7 @@ def check_scope(handler: BaseRouteHandler, scopes: Container[str], *, is_own_ses
     What superusers change needs a session of their own, which may be narrowed, whatever scopes other tokens have.
     """
     scope = scope_of(handler)
-    changes_others = right_of(handler) is not None and scope is not None and scope.endswith(":write")
-    if scope is None or (changes_others and not is_own_session):
+    if scope is None or (is_superusers_change(handler) and not is_own_session):
         raise NotAllowedWithThisToken
     if scope not in scopes:
         raise InsufficientScope(scope)

@@ -27,6 +27,7 @@ BODIES = {
     ("PATCH", "/users/me"): {"username": "mallory"},
     ("PUT", "/users/me/password"): {"current_password": PASSWORD, "new_password": "another pass phrase of 7 words"},
     ("PATCH", "/users/{user_id}"): {"is_superuser": True},
+    ("POST", "/users/me/tokens"): {"name": "Backup", "scopes": ["items:read"]},
 }
 """A body for each route that needs a caller and takes one."""
 

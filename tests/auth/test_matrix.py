@@ -11,9 +11,10 @@ from litestar.routes import HTTPRoute
 from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
-from app.http.access import Right, right_of
+from app.http.access import Right, right_of, token_scopes
 from app.settings import Settings
 from app.users.models import User
+from tests.api_tokens.tokens import add_token
 from tests.auth.oauth import Pair, bearer, execute, fetch, open_session
 from tests.factories import PASSWORD, add_user, create_item
 from tests.outbox import deliver, token_in
@@ -37,6 +38,7 @@ OF_ANOTHER = {
     "user_id": {"stranger": {403}, "superuser": {200}},
     "item_id": {"stranger": {403}, "superuser": {403}},
     "session_id": {"stranger": {404}, "superuser": {404}},
+    "token_id": {"stranger": {404}, "superuser": {404}},
 }
 REFUSED = {"stranger": {403, 404}, "superuser": {403, 404}}
 
@@ -109,9 +111,15 @@ class World:
         operation: Operation,
         document: Operation,
         scope: str | None = None,
+        api_scope: str | None = None,
     ) -> Response:
-        """Call an operation about Alice's, in a role, by a token of a scope or one that may do everything."""
-        if role in self.users:  # Some operations end the session that they are called in.
+        """Call an operation about Alice's, in a role, by a token of a scope or one that may do everything.
+
+        With an `api_scope` it is an API token, else one of a session.
+        """
+        if api_scope is not None:
+            self.pairs[role] = {"access_token": await add_token(self.app, self.users[role], api_scope)}
+        elif role in self.users:  # Some operations end the session that they are called in.
             self.pairs[role] = await open_session(self.app, self.users[role], scope=scope)
         headers = bearer(self.pairs[role]) if role in self.pairs else {}
         content = operation.get("requestBody", {}).get("content", {})
@@ -204,10 +212,35 @@ async def test_a_token_of_a_scope_does_what_the_scope_and_the_role_allow(world: 
     assert wrong == []
 
 
+@pytest.mark.parametrize("role", ["owner", "stranger", "superuser"])
+async def test_an_api_token_does_what_its_scope_and_the_role_allow(world: World, role: str) -> None:
+    """What an own session alone may do, it doesn't, with all scopes together; nor does it change what is others'."""
+    document = (await world.client.get("/openapi.json")).json()
+    known = set(token_scopes(world.app))
+    wrong = []
+    for method, path, operation in in_order(document):
+        for requirement in operation["security"]:
+            (scopes,) = requirement.values()
+            needed = next((scope for scope in scopes if scope in known), "")
+            others = " ".join(sorted(known - {needed}))
+            refused = await world.call(role, method, path, operation, document, api_scope=others)
+            challenge = f'Bearer error="insufficient_scope", scope="{needed}"' if needed else None
+            if (refused.status_code, refused.headers.get("WWW-Authenticate")) != (403, challenge):
+                wrong.append(f"{method} {path} without {scopes}: {refused.status_code}, {refused.text}")
+            if needed:
+                answer = await world.call(role, method, path, operation, document, api_scope=needed)
+                statuses = expected(role, path, operation, world.superusers)
+                may = answer.is_success or answer.status_code in {304, 409}
+                if not (may if statuses == {200} else answer.status_code in statuses):
+                    wrong.append(f"{method} {path}: {answer.status_code} for {statuses}, {answer.text}")
+    assert wrong == []
+
+
 def in_order(document: Operation) -> list[tuple[str, str, Operation]]:
     """Return all operations, those last that end what the others need, and parts before what they are part of."""
     rank = {
         "end_session": 1,
+        "end_api_token": 1,
         "end_other_sessions": 2,
         "reset_password": 3,
         "change_password": 4,

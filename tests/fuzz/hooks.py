@@ -24,6 +24,9 @@ from schemathesis.generation.meta import TestPhase
 from schemathesis.openapi.checks import RejectedPositiveData
 from sqlalchemy import select
 
+from app.api_tokens.models import ApiToken
+from app.api_tokens.schemas import MAX_SCOPES
+from app.api_tokens.service import NoRightToScope, TooManyTokens
 from app.auth.credentials import InvalidResetToken, reset_state
 from app.auth.models import LoginSession
 from app.auth.repository import CredentialRepository, StoredCredentials
@@ -38,11 +41,13 @@ from app.items.schemas import ItemCreate
 from app.items.service import ItemService
 from app.main import create_app
 from app.security.limits import Client
+from app.security.random_tokens import digest
 from app.security.tokens import ACCESS, RESET, VERIFICATION
 from app.settings import Settings
 from app.users.models import User
 from app.users.repository import NameTaken
 from app.users.service import InvalidVerificationToken, address_state
+from tests.api_tokens.tokens import add_token
 from tests.factories import add_user, auth_service
 from tests.users.undo import undo_token
 
@@ -51,10 +56,13 @@ T = TypeVar("T")
 
 SUPERUSER = os.environ["FUZZ_AS"] == "superuser"
 # No schema says that a name is taken, a version isn't the latest, or a token, cursor or key was never given out; nor
-# does any count words.
+# which scopes there are, or that a time has passed; nor does any count words.
 STATE = {kind.detail for kind in (InvalidResetToken, InvalidVerificationToken, NameTaken, PreconditionFailed)}
+STATE |= {kind.detail for kind in (NoRightToScope, TooManyTokens)}
 BEYOND_SCHEMAS = {(error.pointer, error.detail) for kind in (InvalidCursor, KeyReused) for error in kind().errors} | {
-    ("/q", f"must have at most {MAX_TERMS} words")
+    ("/q", f"must have at most {MAX_TERMS} words"),
+    *((f"/scopes/{place}", "is no scope of a token") for place in range(MAX_SCOPES)),
+    *(("/expires_at", detail) for detail in ("has passed", "is too late")),
 }
 
 EXAMPLE_OF_KEY = "8e03978e-40d5-43e8-bc93-6f9f39d36d7f"
@@ -156,7 +164,14 @@ async def new_session() -> int:
     return session_id
 
 
-ROWS = {"item_id": new_item, "user_id": new_user, "session_id": new_session}
+async def new_api_token() -> int:
+    """Add an API token of the caller's, and return its id."""
+    token = await add_token(app, caller.id, "items:read")
+    rows = await database.fetch(select(ApiToken.id).where(ApiToken.digest == digest(token)), {})
+    return rows[0][0]
+
+
+ROWS = {"item_id": new_item, "user_id": new_user, "session_id": new_session, "token_id": new_api_token}
 
 
 async def real(label: str, value: T) -> T | str:

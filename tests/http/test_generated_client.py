@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -64,6 +65,40 @@ def test_a_generated_client_drives_the_service(url: str, visitor: Any) -> None: 
     with signed_in as alice:
         assert_it_works(alice)
         assert_what_fails_is_a_typed_problem(alice, visitor)
+        token = assert_a_token_is_made_and_listed(alice)
+    with part("client").AuthenticatedClient(url, token=token, raise_on_unexpected_status=True) as script:
+        assert_a_token_does_what_its_scopes_say(script)
+
+
+def assert_a_token_is_made_and_listed(client: Any) -> str:  # noqa: ANN401 - the same
+    """Check that an API token is made, with and without an end, and listed without itself; return the first one."""
+    models, tokens = part("models"), "api.api_tokens"
+    create = part(f"{tokens}.create_api_token").sync
+    body = models.ApiTokenCreate(name="Backup", scopes=["items:read", "items:write"])
+    made = create(client=client, body=body)
+    assert isinstance(made, models.ApiTokenCreated)
+    assert (made.scopes, made.expires_at) == (body.scopes, None)
+    end = datetime(2099, 1, 31, 12, tzinfo=UTC)
+    other = create(client=client, body=models.ApiTokenCreate(name="Report", scopes=["items:read"], expires_at=end))
+    assert other.expires_at == end
+    listed = part(f"{tokens}.list_api_tokens").sync(client=client)
+    assert [token.id for token in listed] == [other.id, made.id]
+    assert all(isinstance(token, models.ApiTokenRead) for token in listed)
+    assert part(f"{tokens}.end_api_token").sync_detailed(other.id, client=client).status_code == 204
+    token: str = made.token
+    return token
+
+
+def assert_a_token_does_what_its_scopes_say(client: Any) -> None:  # noqa: ANN401 - the same
+    """Check that a client with an API token creates an item, and is told what it lacks."""
+    models = part("models")
+    item = part("api.items.create_item").sync(client=client, body=models.ItemCreate(title="Umbrella"))
+    assert isinstance(item, models.ItemRead)
+    lacking = part("api.users.read_me").sync(client=client)
+    assert isinstance(lacking, models.Problem)
+    assert (lacking.status, lacking.detail) == (403, "The token lacks the scope account:read")
+    own = part("api.api_tokens.list_api_tokens").sync(client=client)
+    assert (own.status, own.detail) == (403, "Not allowed with this token")
 
 
 def assert_it_works(client: Any) -> None:  # noqa: ANN401 - the same
