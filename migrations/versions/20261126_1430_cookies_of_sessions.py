@@ -1,7 +1,7 @@
 """The digests of the cookies of browsers' sessions.
 
 Revision ID: 4c91e7d05ba2
-Revises: 3f71c0a95be2
+Revises: 5a1c9e7d30b4
 Create Date: 2026-11-26 14:30:00+00:00
 """
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "4c91e7d05ba2"
-down_revision = "3f71c0a95be2"
+down_revision = "5a1c9e7d30b4"
 branch_labels = None
 depends_on = None
 
