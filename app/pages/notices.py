@@ -15,5 +15,6 @@ NOTICES = {
     "saved": "Saved.",
     "session-ended": "That session has ended.",
     "sessions-ended": "All other sessions have ended.",
+    "token-ended": "That token has ended: it fails from now on.",
     "signed-out": "You are signed out.",
 }

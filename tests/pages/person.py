@@ -12,7 +12,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.factories import SECRET, client_of, connect_to
 
-SECTIONS = {"h1", "p", "li", "label", "button", "a", "span", "title"}
+SECTIONS = {"h1", "p", "li", "label", "button", "a", "span", "textarea", "title"}
 
 
 class Form:

@@ -11,9 +11,9 @@ from app.database.models import now
 from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import execute, fetch
-from tests.factories import PASSWORD, add_user, log_in
+from tests.factories import PASSWORD, add_user, client_of, log_in
 from tests.outbox import deliver, token_in
-from tests.pages.person import Person
+from tests.pages.person import Page, Person
 
 
 @pytest.fixture
@@ -110,6 +110,28 @@ async def test_sessions_are_listed_and_ended(member: Person) -> None:
         assert (answer.status_code, "Session not found" in answer.text) == (404, True)
     await member.done("/account/sessions", "/account/sessions?done=sessions-ended", session_id="others")
     assert (await member.open("/account/sessions")).texts["badge"] == "this one"
+
+
+async def test_a_token_is_made_shown_once_and_ended(app: Litestar, member: Person) -> None:
+    """It does as its owner what its scopes say; those that only superusers may give aren't offered."""
+    page = await member.refused("/account/tokens/new", 422, name="Backup", days="30")
+    assert page.texts["scopes-error"] == "Choose at least one."
+    assert page.form.fields["name"] == "Backup"
+    assert {"scope.items:read", "scope.items:write"} <= page.form.types.keys()
+    assert "scope.users:read" not in page.form.types
+    fields = {"name": "Backup", "days": "30", "scope.items:read": "on"}
+    shown = Page(await member.send("/account/tokens/new", **fields))
+    token = shown.texts["token"]
+    script = client_of(app, Authorization=f"Bearer {token}")
+    assert (await script.get("/items/")).json() == []
+    assert (await script.get("/users/me")).status_code == 403
+    page = await member.open("/account/tokens")
+    assert "Backup" in page.texts["name"]
+    assert token not in str(page.texts)
+    await member.done("/account/tokens", "/account/tokens?done=token-ended", token_id=page.form.buttons[0][1])
+    assert (await script.get("/items/")).status_code == 401
+    answer = await member.client.post("/account/tokens", data=page.form.fields | {"token_id": "x"})
+    assert (answer.status_code, Page(answer).texts["lead"]) == (404, "Token not found.")
 
 
 async def test_what_matters_asks_for_the_password_again_and_goes_on(app: Litestar, member: Person) -> None:
