@@ -77,14 +77,21 @@ def serve(*, reload: bool = False) -> None:
 
 def announce(settings: Settings) -> None:
     """Print the URLs of the service and its docs in development; log them in production."""
+    from app.http.feature import account_url  # noqa: PLC0415 - see metrics_directory
+    from app.main import FEATURES, feature_names  # noqa: PLC0415 - the same
+
     docs = f"{settings.url}/docs"
+    is_without = not account_url(settings, feature_names(FEATURES))
+    no_links = "Mails have tokens without links: ACCOUNT_PAGES is off, and no ACCOUNT_URL names other pages"
     if settings.production:
         log = structlog.get_logger()
         log.info("starting", url=settings.url, docs=docs, workers=settings.workers)
-        for doubt in settings.production_doubts:
+        for doubt in [*settings.production_doubts, *([no_links] if is_without else [])]:
             log.warning(doubt)
     else:
         logs.say(f"The API is at {settings.url}, its docs at {docs} and {docs}/scalar")
+        if is_without:
+            logs.say(no_links)
 
 
 def preload(settings: Settings) -> None:

@@ -44,6 +44,7 @@ FEATURES: Sequence[FeatureFactory] = [
         "items",
         "history",
         "api_tokens",
+        "pages",
     )
 ]
 PURGE = "purge"
@@ -52,7 +53,7 @@ MAX_BODY_BYTES = 1024 * 1024
 
 def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES) -> Litestar:
     """Return a new application, which shares no engine, pool or queue with any other in the process."""
-    parts = Parts(settings)
+    parts = Parts(settings, feature_names(features))
     tracing, metrics = create_tracing(parts), create_metrics(parts)
     logs.configure(settings.log_level, production=settings.production, extras=tracing.log_processors if tracing else ())
     combined = combine_all(parts, features)
@@ -68,7 +69,7 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=openapi_config(settings, combined.tags, parts.grants),
+        openapi_config=openapi_config(settings, combined.tags, parts.grants, parts.links),
         cors_config=cors_config(settings.cors_origins),
         lifespan=[lifespan(parts, worker, tracing)],
         plugins=[Commands(combined.commands)],
@@ -82,10 +83,16 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
     return application
 
 
+def feature_names(features: Sequence[FeatureFactory]) -> list[str]:
+    """Return the names of features, which are those of their folders."""
+    return [feature.__module__.split(".")[1] for feature in features]
+
+
 def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
-    """Return all features as one, and tell the parts what all bring: scopes, bearer tokens, grants and events."""
+    """Return all features as one, and tell the parts what all bring: links, scopes, bearer tokens, grants, events."""
     combined = combine([common_feature(parts), *(feature(parts) for feature in features)])
     parts.scopes.update(combined.scopes)
+    parts.links.update(combined.links)
     parts.bearers.update(combined.bearers)
     parts.grants.update(combined.grants)
     parts.events.types.update(combined.events)

@@ -17,6 +17,7 @@ FLOORS = [
     {"jobs"},
     {"http"},
     set[str](),  # Features: every other folder.
+    {"pages"},
     {"operations"},
     {"main"},
     {"__main__", ""},  # "" is the package itself.

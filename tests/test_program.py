@@ -225,7 +225,7 @@ def test_a_change_of_the_code_is_served_at_once_in_development(tmp_path: Path, f
     url = f"http://127.0.0.1:{free_tcp_port}/openapi.json"
     with service(folder, free_tcp_port, "--reload") as process:
         assert httpx.get(url).json()["info"]["title"] == "Backend API"
-        module = folder / "app" / "http" / "openapi" / "document.py"
+        module = folder / "app" / "settings" / "__init__.py"
         module.write_text(module.read_text().replace('TITLE = "Backend API"', 'TITLE = "Changed API"'))
         deadline = monotonic() + LONGEST_SECONDS
         while title_at(url) != "Changed API":

@@ -180,6 +180,14 @@ def test_migrations_need_no_secret() -> None:
             ({"MAIL_FROM": text}, "MAIL_FROM must be an address")
             for text in ("nobody", "a@b c", "a@b.org, c@d.org", "A <a@b.org> B", "a@-é.org", "@b.org")
         ),
+        ({"ACCOUNT_PAGES": "maybe"}, "ACCOUNT_PAGES: "),
+        *(
+            ({"ACCOUNT_URL": url}, "ACCOUNT_URL must be http:// or https:// with a host")
+            for url in ("app.example.org", "https://", "https://app.example.org/#account", "http://[")
+        ),
+        ({"TEMPLATES_DIR": "/nowhere"}, "TEMPLATES_DIR: there is no folder /nowhere"),
+        ({"PAGES_COLOUR": "blue"}, "PAGES_COLOUR must be a colour such as #1d4ed8"),
+        ({"PAGES_COLOUR_DARK": "#12345g"}, "PAGES_COLOUR_DARK must be a colour such as"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://["}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         *(

@@ -7,6 +7,7 @@ from litestar.openapi.spec import Tag
 
 from app.auth.access import Access
 from app.auth.access_tokens import AccessTokens
+from app.auth.browsers import BrowserSessions
 from app.auth.commands import rotate_signing_keys
 from app.auth.controller import CredentialController, OAuthController, grants_of
 from app.auth.credentials import CredentialService
@@ -112,3 +113,8 @@ def lifetimes(settings: Settings) -> Lifetimes:
         idle=timedelta(days=settings.refresh_token_idle_days),
         absolute=timedelta(days=settings.refresh_token_absolute_days),
     )
+
+
+def create_browser_sessions(parts: Parts) -> BrowserSessions:
+    """Return the service that keeps the sessions of browsers."""
+    return BrowserSessions(SessionRepository(parts.database), parts.tokens, lifetimes(parts.settings), parts.events)

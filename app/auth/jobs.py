@@ -11,9 +11,9 @@ from app.security.tokens import RESET, Tokens
 RESET_TEXT = """\
 Hello {username},
 
-somebody, hopefully you, asked to set a new password for your account. Within 10 minutes, go to:
+somebody, hopefully you, asked to set a new password for your account. You can within 10 minutes:
 
-{url}/password-reset/confirm#token={token}
+{way}
 
 If it wasn't you, ignore this mail; your password stays as it is.
 """
@@ -56,7 +56,8 @@ class CredentialMails:
         user = await self.credentials.by_id(int(payload["user_id"]))
         if user and user.is_active:
             token = self.tokens.issue(RESET, user.id, RESET_LIFETIME, state=reset_state(user))
-            await self.mail.send(user.email, "Set a new password", RESET_TEXT, username=user.username, token=token)
+            way = self.mail.way("reset-password", token)
+            await self.mail.send(user.email, "Set a new password", RESET_TEXT, username=user.username, way=way)
 
     async def password_changed(self, payload: Payload) -> None:
         """Mail the owner that the password was changed, to the address that the account had then."""

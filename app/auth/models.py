@@ -2,22 +2,32 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String, Text, func
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database.models import Base, BigInt, now
+
+HAS_COOKIE = text("cookie_digest IS NOT NULL")
 
 
 class LoginSession(Base):
     """A session, which the `sid` claim of its tokens names; without the row they no longer work.
 
     No token is stored. A refresh token has the generation of the session at which it was issued, and each refresh
-    increments the row's generation.
+    increments the row's generation. A browser's session has a cookie instead, of which the digest is stored.
     """
 
     __tablename__ = "sessions"
     # Ids are random, so that no token of an ended session can ever name a later one.
-    __table_args__ = {}
+    __table_args__ = (
+        Index(
+            None,
+            "cookie_digest",
+            unique=True,
+            postgresql_where=HAS_COOKIE,
+            sqlite_where=HAS_COOKIE,
+        ),
+    )
 
     id: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -38,6 +48,7 @@ class LoginSession(Base):
     # Kept only with replicas, and up to a second too old. A new session counts as one that has just written.
     wrote_at: Mapped[datetime | None] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    cookie_digest: Mapped[bytes | None] = mapped_column(LargeBinary(32))
 
 
 AUTHENTICATED_AT = func.coalesce(LoginSession.authenticated_at, LoginSession.created_at)

@@ -101,7 +101,7 @@ class LiveSession(Struct, frozen=True):
 
 
 # One query for each request checks the session and its user together.
-SIGNED_IN = (
+LIVE = (
     select(
         User.id,
         User.username,
@@ -118,19 +118,25 @@ SIGNED_IN = (
         AUTHENTICATED_AT,
     )
     .join(LoginSession, LoginSession.user_id == User.id)
-    .where(
-        LoginSession.id == bindparam("session_id"),
-        LoginSession.expires_at > bindparam("now"),
-        User.id == bindparam("user_id"),
-        User.is_active,
-    )
+    .where(LoginSession.expires_at > bindparam("now"), User.is_active)
 )
+SIGNED_IN = LIVE.where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"))
+IN_BROWSER = LIVE.add_columns(LoginSession.created_at).where(LoginSession.cookie_digest == bindparam("digest"))
 OWN_SESSION = (LoginSession.id == bindparam("session_id")) & (LoginSession.user_id == bindparam("owner"))
 TOUCH = (
     update(LoginSession)
     .where(OWN_SESSION, LoginSession.last_used_at <= bindparam("before"))
     .values(last_used_at=bindparam("now"))
     .returning(LoginSession.id)
+)
+KEEP_ALIVE = (
+    update(LoginSession)
+    .where(OWN_SESSION, LoginSession.last_used_at <= bindparam("before"))
+    .values(last_used_at=bindparam("now"), expires_at=bindparam("until"))
+    .returning(LoginSession.id)
+)
+SET_COOKIE = (
+    update(LoginSession).where(OWN_SESSION).values(cookie_digest=bindparam("digest")).returning(LoginSession.created_at)
 )
 # A slower request may bring an earlier time, which must not replace a later one.
 SET_LAST_WRITE = (
@@ -167,6 +173,21 @@ class SessionRepository(Repository[LoginSession]):
     async def touch_session(self, session_id: int, user_id: int, moment: datetime, before: datetime) -> None:
         """Record that a session is in use at a moment, unless its recorded use is later than `before`."""
         await self.rows(TOUCH, {"session_id": session_id, "owner": user_id, "now": moment, "before": before})
+
+    async def in_browser(self, digest: bytes, moment: datetime) -> tuple[SignedIn, datetime] | None:
+        """Return the session of a cookie with its user, and when it began; None as `signed_in` does."""
+        rows = await self.rows(IN_BROWSER, {"digest": digest, "now": moment})
+        return (SignedIn(*rows[0][:-1]), rows[0][-1]) if rows else None
+
+    async def keep_alive(self, user: SignedIn, moment: datetime, before: datetime, until: datetime) -> None:
+        """Record that a session is in use at a moment, as `touch_session` does, and when it ends if it isn't again."""
+        values = {"session_id": user.session_id, "owner": user.id, "now": moment, "before": before, "until": until}
+        await self.rows(KEEP_ALIVE, values)
+
+    async def set_cookie(self, session_id: int, user_id: int, digest: bytes) -> datetime | None:
+        """Give a session another cookie, and return when the session began; None when it has ended."""
+        rows = await self.rows(SET_COOKIE, {"session_id": session_id, "owner": user_id, "digest": digest})
+        return rows[0][0] if rows else None
 
     async def set_last_write(self, session_id: int, user_id: int, moment: datetime) -> None:
         """Record that a session writes at a moment, unless a later write is recorded."""

@@ -1,6 +1,6 @@
 """Features: the parts from which each is built, and the routes, jobs and commands that each adds to the application."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_network
@@ -43,8 +43,11 @@ Chore = Callable[[], Awaitable[int]]
 class Parts:
     """The parts from which features are built: made from the settings for each application, and closed with it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, features: Iterable[str] = ()) -> None:
+        """Make the parts; `features` are the names of those that the application has."""
         self.settings = settings
+        self.features = frozenset(features)
+        self.account_url = account_url(settings, self.features)
         pool_size = settings.worker_pool_size
         self.database = Database(settings.database_url, pool_size=pool_size, pooler=settings.database_pooler)
         standbys = [Standby(url, self.database, pool_size=pool_size) for url in settings.database_replica_urls]
@@ -58,7 +61,9 @@ class Parts:
         self.cursors = Cursors(settings.secret_key, settings.secret_key_previous)
         self.jobs = JobQueue(self.database)
         self.mails = MailQueue(self.jobs, secret=settings.secret_key)
-        self.mail = MailSender(create_mailer(settings), sender=settings.mail_from, url=settings.url)
+        self.mail = create_mail_sender(settings, self.account_url)
+        self.links: dict[str, str] = {}
+        """The links of all features in the header that all pages share."""
         self.scopes: dict[str, str] = {}
         """The scopes of all features, and what each is for."""
         self.bearers: dict[str, BearerKind] = {}
@@ -115,12 +120,26 @@ def create_tokens(settings: Settings, signing_keys: SigningKeys) -> Tokens:
     )
 
 
+def create_mail_sender(settings: Settings, account_url: str) -> MailSender:
+    """Return the sender of mails, whose links lead below `account_url`."""
+    return MailSender(create_mailer(settings), sender=settings.mail_from, url=settings.url, account_url=account_url)
+
+
+def account_url(settings: Settings, features: Container[str]) -> str:
+    """Return the URL below which people find the pages of their account; it is empty where there are none."""
+    if settings.account_url:
+        return settings.account_url.rstrip("/")
+    return f"{settings.url}/account" if settings.account_pages and "pages" in features else ""
+
+
 class Feature(Struct, frozen=True, kw_only=True):
     """The things that a feature adds to the application. Nothing outside the feature's folder names any of them."""
 
     routes: Sequence[ControllerRouterHandler] = ()
     tags: Sequence[Tag] = ()
     """The sections of the OpenAPI document."""
+    links: Mapping[str, str] = {}
+    """The links in the header that all pages share: their texts, by paths of this service."""
     scopes: Mapping[str, str] = {}
     """The scopes of its routes, and what each is for, as the OpenAPI document says it."""
     bearers: Mapping[str, BearerKind] = {}
@@ -146,6 +165,7 @@ def combine(features: Sequence[Feature]) -> Feature:
     return Feature(
         routes=[route for feature in features for route in feature.routes],
         tags=[tag for feature in features for tag in feature.tags],
+        links=union(feature.links for feature in features),
         scopes=union(feature.scopes for feature in features),
         bearers=union(feature.bearers for feature in features),
         grants=union(feature.grants for feature in features),
@@ -165,7 +185,7 @@ def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
     result = dict(entries)
     if len(result) < len(entries):
         raise ValueError(
-            "Two features use the same name for a scope, a token, a grant, an event, a dependency or a job"
+            "Two features use the same name for a link, a scope, a token, a grant, an event, a dependency or a job"
         )
     return result
 

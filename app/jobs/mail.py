@@ -118,11 +118,15 @@ class FileMailer:
 class MailSender:
     """The sender of the application's own mails."""
 
-    def __init__(self, mailer: Mailer, *, sender: str, url: str) -> None:
-        """Send from the mailbox `sender`; `url` is that of the service, which every text may name."""
+    def __init__(self, mailer: Mailer, *, sender: str, url: str, account_url: str = "") -> None:
+        """Send from the mailbox `sender`; `url` is that of the service, which every text may name.
+
+        `account_url` is where the pages are that take a mail's token; it is empty where there are none.
+        """
         self.mailer = mailer
         self.sender = sender
         self.url = url
+        self.account_url = account_url
 
     async def send(self, to: str, subject: str, text: str, **values: str) -> None:
         """Send a text to one address, its placeholders replaced by `values`. Raise as Mailer and `compose` do.
@@ -135,6 +139,15 @@ class MailSender:
             await self.mailer.send(compose(sender=self.sender, to=to, subject=subject, body=body))
         except MailRefusedError as refusal:
             log.warning("mail_bounced", code=refusal.code)
+
+    def way(self, page: str, token: str) -> str:
+        """Return a mail's lines on how to use a token: a link to a page, if there is one, and the token by itself.
+
+        The token stands behind a #, where no server sees it. Whose browser runs no script types or pastes it.
+        """
+        if not self.account_url:
+            return f"The token for it is:\n\n{token}"
+        return f"{self.account_url}/{page}#token={token}\n\nIf the page asks for a token, enter this one:\n\n{token}"
 
 
 @contextmanager

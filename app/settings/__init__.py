@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from app.settings.addresses import (
     as_browsers_write,
+    check_account_url,
     check_breached_passwords_url,
     check_collector,
     check_networks,
@@ -18,10 +19,12 @@ from app.settings.addresses import (
     mailbox,
     smtp_server,
 )
+from app.settings.appearance import check_colour, check_templates
 from app.settings.databases import check_database_url, check_parameters, check_replicas
 from app.settings.environment import variables
 from app.settings.error import SettingsError
 
+DEFAULT_TITLE = "Backend API"
 DEFAULT_MAIL_FROM = "Backend API <no-reply@localhost>"
 DEFAULT_DATABASE_URL = "sqlite:///backend.sqlite3"
 # RFC 7518, section 3.2: a key is at least as long as the hash that it feeds.
@@ -73,6 +76,15 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     cors_origins: tuple[str, ...] = ()
     public_url: str = ""
+    account_pages: bool = True
+    account_url: str = ""
+    """Of a frontend that has the pages which mails lead to, instead of the service's own."""
+    templates_dir: str = ""
+    """The folder of templates that replace the pages' own of the same name."""
+    pages_title: str = DEFAULT_TITLE
+    pages_colour: str = "#1d4ed8"
+    pages_colour_dark: str = "#9ab8ff"
+    """In the dark scheme."""
     trusted_proxies: tuple[str, ...] = ()
     rate_limit_storage: str = ""
     password_min_length: Annotated[int, Meta(ge=1, le=256)] | None = None
@@ -108,6 +120,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         if self.smtp_url:
             smtp_server(self.smtp_url)
         check_public_url(self.public_url)
+        check_account_url(self.account_url)
+        check_templates(self.templates_dir)
+        check_colour("PAGES_COLOUR", self.pages_colour)
+        check_colour("PAGES_COLOUR_DARK", self.pages_colour_dark)
         check_breached_passwords_url(self.breached_passwords_url)
         if self.otel_exporter_otlp_endpoint:
             check_collector(self.otel_exporter_otlp_endpoint)

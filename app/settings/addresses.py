@@ -44,14 +44,24 @@ def as_browsers_write(origin: str) -> str:
 
 def check_public_url(url: str) -> None:
     """Raise SettingsError unless the URL is empty, or http or https with a host and at most a path."""
+    if url and not is_site(url):
+        raise SettingsError("PUBLIC_URL must be http:// or https:// with a host, such as https://api.example.org/v1")
+
+
+def check_account_url(url: str) -> None:
+    """Raise SettingsError unless the URL is empty, or http or https with a host and at most a path."""
+    if url and not is_site(url):
+        raise SettingsError("ACCOUNT_URL must be http:// or https:// with a host, such as https://app.example.org/me")
+
+
+def is_site(url: str) -> bool:
+    """Return whether a URL is http or https, with a host and at most a path."""
     try:
         parts = urlsplit(url)
         site = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
-        is_valid = site and not parts.query and not parts.fragment
+        return bool(site and not parts.query and not parts.fragment)
     except ValueError:
-        is_valid = False
-    if url and not is_valid:
-        raise SettingsError("PUBLIC_URL must be http:// or https:// with a host, such as https://api.example.org/v1")
+        return False
 
 
 def check_breached_passwords_url(url: str) -> None:

@@ -14,7 +14,7 @@ Hello {username},
 
 confirm within 24 hours that this address is yours:
 
-{url}/email-verification/confirm#token={token}
+{way}
 
 If you have no account at {url}, ignore this mail.
 """
@@ -34,7 +34,7 @@ the e-mail address of your account at {url} is now {email}.
 
 If it wasn't you who changed it, undo it, by {until}:
 
-{url}/email-undo/confirm#token={token}
+{way}
 
 This puts your address back and signs everybody out. The old password no longer works then, and another mail lets you
 choose a new one.
@@ -75,7 +75,8 @@ class AccountMails:
         if user and not user.email_verified:
             state = address_state(user.email, user.email_version)
             token = self.tokens.issue(VERIFICATION, user.id, VERIFICATION_LIFETIME, state=state)
-            await self.mail.send(user.email, "Confirm your e-mail address", VERIFY, username=user.username, token=token)
+            way = self.mail.way("verify-email", token)
+            await self.mail.send(user.email, "Confirm your e-mail address", VERIFY, username=user.username, way=way)
 
     async def address_changed(self, payload: Payload) -> None:
         """Mail the old address that it is no longer the account's; if it was confirmed, with a token to undo that."""
@@ -86,7 +87,7 @@ class AccountMails:
         values = {"username": user.username, "email": user.email}
         if former:
             token = self.tokens.issue(ADDRESS_UNDO, user.id, former.expires_at - now(), state=undo_state(former))
-            values |= {"token": token, "until": f"{former.expires_at:%Y-%m-%d}"}
+            values |= {"way": self.mail.way("undo-email", token), "until": f"{former.expires_at:%Y-%m-%d}"}
         text = ADDRESS_CHANGED_UNDO if former else ADDRESS_CHANGED
         await self.mail.send(str(payload["old_address"]), "Your e-mail address was changed", text, **values)
 

@@ -85,9 +85,9 @@ class World:
         self.ids = {"user_id": alice.id, "item_id": item["id"], "session_id": row.id}
         for mail in await deliver(self.app, self.settings):
             if "#token=" in mail.get_content():
-                path = re.search(r"/([a-z-]+)/confirm#", mail.get_content())
-                assert path
-                extra = {"new_password": PASSWORD} if path[1] == "password-reset" else {}
+                page = re.search(r"/account/([a-z-]+)#", mail.get_content())
+                assert page
+                extra = {"new_password": PASSWORD} if page[1] == "reset-password" else {}
                 name = "reset_password" if extra else "verify_email"
                 self.bodies[name] = {"token": token_in(mail), **extra}
         self.bodies["undo_address_change"] = {"token": await undo_token(self.app, alice.id)}

@@ -60,7 +60,7 @@ async def test_a_request_without_an_id_gets_one_of_its_own(client: AsyncClient) 
         ("GET", "/openapi.json", 200),
         ("GET", "/users/me", 401),
         ("GET", "/nowhere", 404),
-        ("GET", "/", 404),
+        ("GET", "/", 200),
         ("DELETE", "/items", 405),
         ("POST", "/users", 415),
         ("OPTIONS", "/items", 204),
@@ -186,7 +186,7 @@ async def test_options_names_the_methods_of_a_path(client: AsyncClient) -> None:
 
 async def test_a_path_that_is_nowhere_is_404_in_any_method(alice: AsyncClient) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-        for path in ("/nowhere", "/", "/items/1/2", "/users/me/x"):
+        for path in ("/nowhere", "/items/1/2", "/users/me/x"):
             assert_problem(await alice.request(method, path), 404, "There is nothing at this path")
 
 

@@ -249,7 +249,7 @@ async def test_whatever_is_answered_is_documented(
 
 async def test_a_service_below_a_path_says_so() -> None:
     settings = Settings(secret_key=SECRET, public_url="https://example.org/api")
-    assert [server.url for server in openapi_config(settings, [], {}).servers] == ["/api/"]
+    assert [server.url for server in openapi_config(settings, [], {}, {}).servers] == ["/api/"]
 
 
 def test_a_handler_adds_what_only_it_raises() -> None:

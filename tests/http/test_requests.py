@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from app.http.requests import check_request
+from app.pages.visit import admit
 from tests.factories import PASSWORD, create_item, on_sqlite, register
 from tests.problems import assert_problem, pointers
 
@@ -364,8 +365,11 @@ async def test_a_strange_host_header_changes_nothing(client: AsyncClient, host: 
 
 @on_sqlite
 async def test_no_route_has_another_hook_in_place_of_the_checks(app: Litestar, client: AsyncClient) -> None:
-    """The framework runs one hook before a handler: a closer one would silently replace the checks."""
+    """The framework runs one hook before a handler: a closer one would silently replace the checks.
+
+    That of pages makes the same checks first.
+    """
     assert client.base_url.host == "test"  # The application runs, and has its routes.
     handlers = [handler for route in app.routes if isinstance(route, HTTPRoute) for handler in route.route_handlers]
     assert len(handlers) > 30
-    assert {handler.resolve_before_request() for handler in handlers} == {check_request}
+    assert {handler.resolve_before_request() for handler in handlers} == {check_request, admit}

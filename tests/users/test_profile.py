@@ -91,8 +91,8 @@ async def test_a_new_address_is_unverified_and_both_are_told(people: People, app
     mails = {mail["To"]: mail.get_content() for mail in await deliver(app, settings)}
     assert mails.keys() == {"alice@example.org", "new@example.org"}
     assert "is now new@example.org" in mails["alice@example.org"]
-    assert "/email-verification/confirm#token=" in mails["new@example.org"]
-    assert "/email-undo/confirm#token=" in mails["alice@example.org"]
+    assert "/account/verify-email#token=" in mails["new@example.org"]
+    assert "/account/undo-email#token=" in mails["alice@example.org"]
 
 
 async def test_a_new_address_logs_in_and_the_old_one_does_not(alice: AsyncClient, client: AsyncClient) -> None:

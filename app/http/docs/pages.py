@@ -5,7 +5,7 @@ imported.
 """
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import distribution
@@ -24,6 +24,7 @@ from litestar.types import ControllerRouterHandler
 
 from app.http.access import LENIENT, PUBLIC
 from app.http.headers import accepts_gzip
+from app.http.site import SiteHeader, path_to_root
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -40,6 +41,7 @@ PAGE = """<!doctype html>
 <link rel="icon" type="image/svg+xml" href="{assets}/favicon.svg">
 {styles}</head>
 <body>
+{header}
 <div id="page" data-document="{root}openapi.json"></div>
 {scripts}</body>
 </html>
@@ -54,7 +56,7 @@ def bundled(wheel: str, folder: str, *names: str) -> dict[str, Path]:
 ASSETS = {
     **bundled("flask-swagger-ui", "flask_swagger_ui/dist", "swagger-ui-bundle.js", "swagger-ui.css"),
     **bundled("flask-openapi-scalar", "flask_openapi_scalar/templates/scalar/js", "scalar.standalone.js"),
-    **{name: OWN_ASSETS / name for name in ("favicon.svg", "scalar.js", "swagger.js")},
+    **{name: OWN_ASSETS / name for name in ("favicon.svg", "scalar.js", "site.css", "swagger.js")},
 }
 
 
@@ -101,9 +103,12 @@ def read_asset(request: AnyRequest, version: FromPath[str], name: FromPath[str])
 class Page(OpenAPIRenderPlugin):
     """A page whose scripts read the document."""
 
-    def __init__(self, path: str, *, styles: Iterable[str], scripts: Iterable[str], style_sources: str) -> None:
+    def __init__(
+        self, path: str, header: SiteHeader, *, styles: Iterable[str], scripts: Iterable[str], style_sources: str
+    ) -> None:
         """Take the names of the assets, and where the page's styles may come from (CSP's `style-src`)."""
         super().__init__(path=path)
+        self.header = header
         self.styles = styles
         self.scripts = scripts
         self.policy = (
@@ -119,6 +124,7 @@ class Page(OpenAPIRenderPlugin):
             title=openapi_schema["info"]["title"],
             root=root,
             assets=assets,
+            header=self.header(root),
             styles="".join(f'<link rel="stylesheet" href="{assets}/{name}">\n' for name in self.styles),
             scripts="".join(f'<script src="{assets}/{name}"></script>\n' for name in self.scripts),
         ).encode()
@@ -133,12 +139,6 @@ class Page(OpenAPIRenderPlugin):
         for handler in router.route_handler_method_map[self.paths[0]].values():
             if isinstance(handler, HTTPRouteHandler):
                 handler.response_headers = [header]
-
-
-def path_to_root(request: AnyRequest) -> str:
-    """Return the relative address of the service's root, seen from the request's path, which may end in a slash."""
-    path = request.scope["raw_path"].decode().removeprefix(request.scope["root_path"])
-    return "../" * (path.count("/") - 1)
 
 
 class DocsRouter(Router):
@@ -166,20 +166,23 @@ def docs_router() -> DocsRouter:
     )
 
 
-def pages() -> list[Page]:
-    """Return Swagger UI at /docs and Scalar at /docs/scalar."""
+def pages(title: str, links: Mapping[str, str]) -> list[Page]:
+    """Return Swagger UI at /docs and Scalar at /docs/scalar, with the header that all pages share."""
+    header = SiteHeader(title, links)
     return [
         Page(
             "/docs",
-            styles=["swagger-ui.css"],
+            header,
+            styles=["swagger-ui.css", "site.css"],
             scripts=["swagger-ui-bundle.js", "swagger.js"],
             style_sources="'self'",
         ),
         # Scalar's bundle brings its styles along in the script.
         Page(
             "/docs/scalar",
-            styles=[],
+            header,
+            styles=["site.css"],
             scripts=["scalar.standalone.js", "scalar.js"],
-            style_sources="'unsafe-inline'",
+            style_sources="'self' 'unsafe-inline'",
         ),
     ]

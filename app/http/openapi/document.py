@@ -17,9 +17,9 @@ from app.http.grants import Grant
 from app.http.openapi.changes import Node
 from app.http.openapi.repairs import DOCUMENT_REPAIRS, OPERATION_REPAIRS
 from app.http.openapi.rules import DOCUMENT_RULES, OPERATION_RULES, describe_grants
-from app.settings import Settings
+from app.settings import DEFAULT_TITLE, Settings
 
-TITLE = "Backend API"
+TITLE = DEFAULT_TITLE
 DESCRIPTION = """\
 Accounts, OAuth2 sign-in, and resources that belong to whoever made them.
 
@@ -65,10 +65,13 @@ class DocumentConfig(OpenAPIConfig):
         return document
 
 
-def openapi_config(settings: Settings, tags: Sequence[Tag], grants: Mapping[str, Grant]) -> OpenAPIConfig:
+def openapi_config(
+    settings: Settings, tags: Sequence[Tag], grants: Mapping[str, Grant], links: Mapping[str, str]
+) -> OpenAPIConfig:
     """Return what serves the document at /openapi.json, Swagger UI at /docs and Scalar at /docs/scalar.
 
-    `tags` are the document's sections, in their order, and `grants` those of the token endpoint.
+    `tags` are the document's sections, in their order, `grants` those of the token endpoint, and `links` those of the
+    header that all pages share.
     """
     handlers: dict[str, HTTPRouteHandler] = {}
 
@@ -85,7 +88,7 @@ def openapi_config(settings: Settings, tags: Sequence[Tag], grants: Mapping[str,
         use_handler_docstrings=True,
         operation_id_creator=operation_id,
         openapi_router=docs_router(),
-        render_plugins=[JsonRenderPlugin(media_type=MediaType.JSON), *pages()],
+        render_plugins=[JsonRenderPlugin(media_type=MediaType.JSON), *pages(settings.pages_title, links)],
     )
     config.handlers, config.grants = handlers, grants
     # Else Litestar serves the first of them at / as well. Not reported: `__post_init__` in litestar/openapi/config.py.

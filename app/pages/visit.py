@@ -1,0 +1,259 @@
+"""A browser's visit of a page: who is signed in, what was sent, and the answers, all with the headers of pages."""
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+from jinja2.utils import Namespace
+from litestar import Request, Response
+from litestar.datastructures import Cookie
+from litestar.response import Redirect, Template
+from markupsafe import Markup
+
+from app.auth.browsers import BrowserSessions, SessionCookie
+from app.auth.caller import Caller, SignedIn
+from app.errors import Unauthorized
+from app.http.access import LENIENT, PUBLIC, check_fresh
+from app.http.client import calling_client
+from app.http.docs.pages import assets_version
+from app.http.feature import Parts
+from app.http.requests import SAFE_METHODS, Provided, check_request
+from app.http.site import SiteHeader, path_to_root
+from app.pages.forms import FORM_TOKEN, FormRefused, FormTokens, StructT, check_origin, read_page_form, read_struct
+from app.pages.looks import Assets
+from app.pages.notices import NOTICES
+from app.security.limits import Client
+
+ACCOUNT = "/account"
+SIGN_IN = "/account/sign-in"
+CONFIRM = "/account/confirm"
+MEMBERS_KEY = "members"
+PAGE_KEY = "page"
+FOR_ALL = PUBLIC | LENIENT
+"""The options of pages. The API's guard passes over them: it takes no cookie, and they take no bearer token."""
+FOR_MEMBERS = FOR_ALL | {MEMBERS_KEY: True}
+"""Of pages for whoever is signed in; others are sent to sign in, and back."""
+# A browser takes a backslash for a slash, and passes over tabs and line breaks, so none may be in the path.
+OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]{0,2000}\Z")
+# Nobody comes back to these.
+PASSED_ONCE = (SIGN_IN, CONFIRM, "/account/sign-up", "/account/sign-out")
+RANDOM_BYTES = 32
+VALID_BROWSER = re.compile(r"[\w-]{43}\Z", re.ASCII)
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'{targets}; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "same-origin"}
+
+
+class SignInNeeded(Unauthorized):
+    """The page is for whoever is signed in, and nobody is, or the session has ended."""
+
+
+class Row(NamedTuple):
+    """A row of the overview of an account: the path below it, and two texts."""
+
+    path: str
+    name: str
+    value: str
+
+
+class Site:
+    """The parts that all pages share."""
+
+    def __init__(self, parts: Parts, browsers: BrowserSessions, rows: Sequence[Row] = ()) -> None:
+        """`rows` are those of the overview that lead to pages of features."""
+        self.settings = parts.settings
+        self.rows = rows
+        self.features = parts.features
+        self.scopes = parts.scopes
+        self.browsers = browsers
+        self.form_tokens = FormTokens(parts.settings.secret_key)
+        self.assets = Assets(parts.settings)
+        self.header = SiteHeader(parts.settings.pages_title, parts.links)
+        address = urlsplit(parts.settings.url)
+        self.origin = f"{address.scheme}://{address.netloc}".lower()
+        self.is_https = address.scheme == "https"
+        # Browsers keep a cookie of this prefix from other hosts and from plain http (RFC 6265bis, section 4.1.3.2).
+        prefix = "__Host-" if self.is_https else ""
+        self.session_cookie, self.browser_cookie = f"{prefix}session", f"{prefix}browser"
+
+    def cookie(self, name: str, value: str, max_age: int | None = None) -> Cookie:
+        """Return a cookie that no script sees; without `max_age`, the browser keeps it until it is closed."""
+        return Cookie(
+            key=name, value=value, max_age=max_age, path="/", httponly=True, secure=self.is_https, samesite="lax"
+        )
+
+
+class Visit:
+    """One request of a browser's for a page."""
+
+    def __init__(self, request: Request[Any, Any, Any], site: Site, user: SignedIn | None) -> None:
+        self.request = request
+        self.site = site
+        self.user = user
+        self.form: dict[str, str] = {}
+        self.more: dict[str, object] = {}
+        """The values that the template of a form needs besides, should the form be shown again with errors."""
+        self.cookies: list[Cookie] = []
+        browser = request.cookies.get(site.browser_cookie, "")
+        self.is_known = bool(VALID_BROWSER.match(browser))
+        self.browser = browser if self.is_known else secrets.token_urlsafe(RANDOM_BYTES)
+
+    @property
+    def client(self) -> Client:
+        """The client, by which limits count."""
+        return calling_client(self.request)
+
+    @property
+    def member(self) -> SignedIn:
+        """The user who is signed in. Raise SignInNeeded."""
+        if self.user is None:
+            raise SignInNeeded
+        return self.user
+
+    @property
+    def caller(self) -> Caller:
+        """The user who is signed in, as services take them. Raise SignInNeeded."""
+        return Caller(self.member.id, self.member.session_id, self.client)
+
+    @property
+    def next(self) -> str:
+        """The path of this service to which a sign-in leads, as the form or the query has it; else the account's."""
+        return own_path(self.form.get("next", "") or self.request.query_params.get("next", "")) or ACCOUNT
+
+    @property
+    def subject(self) -> str:
+        """The browser or the session to which the page's forms belong."""
+        if self.user and has_route(self.request) and self.request.route_handler.opt.get(MEMBERS_KEY):
+            return f"session {self.user.session_id}"
+        return f"browser {self.browser}"
+
+    def read(self, struct: type[StructT], **more: object) -> StructT:
+        """Return the form, with what else there is, as the Struct that the API takes. Raise InvalidFields."""
+        return read_struct(self.form | more, struct)
+
+    def page(
+        self,
+        template: str,
+        status: int = 200,
+        *,
+        targets: str = "",
+        headers: Mapping[str, str] | None = None,
+        **context: object,
+    ) -> Response[Any]:
+        """Return a page. `targets` are origins to which its forms may lead, by redirects, besides this service's."""
+        policy = POLICY.format(targets=f" {targets}" if targets else "")
+        if not self.is_known:
+            self.cookies.append(self.site.cookie(self.site.browser_cookie, self.browser))
+        return Template(
+            template,
+            context=self.context() | self.more | context,
+            status_code=status,
+            media_type="text/html",
+            cookies=self.cookies,
+            headers={**(headers or {}), **HEADERS, "Content-Security-Policy": policy},
+        )
+
+    def context(self) -> dict[str, object]:
+        """Return what every template may use."""
+        root = path_to_root(self.request)
+        return {
+            "title": self.site.settings.pages_title,
+            "root": root or "./",
+            "assets": f"{root}account/assets/{self.site.assets.version}",
+            "icon": f"{root}docs/assets/{assets_version()}/favicon.svg",
+            "header": self.header(root),
+            "features": self.site.features,
+            "rows": self.site.rows,
+            "registration_is_open": self.site.settings.registration == "open",
+            "password_min_length": self.site.settings.effective_password_min_length,
+            "user": self.user,
+            "form": self.form,
+            "form_token": self.site.form_tokens.issue(self.subject),
+            "next": "" if self.next == ACCOUNT else self.next,
+            "notice": NOTICES.get(self.request.query_params.get("done", "")),
+            "problem": None,
+            "errors": {},
+            "focus": Namespace(taken=False),
+        }
+
+    def header(self, root: str) -> Markup:
+        """Return the header that all pages share, with a button to sign out where somebody is signed in."""
+        more = ""
+        if self.user:
+            token = self.site.form_tokens.issue(f"session {self.user.session_id}")
+            more = (
+                f'<form method="post" action="{root}account/sign-out">'
+                f'<input type="hidden" name="{FORM_TOKEN}" value="{token}">'
+                '<button class="link">Sign out</button></form>'
+            )
+        return Markup(self.site.header(root, more))  # noqa: S704 - the texts in it were escaped
+
+    def redirect(self, path: str, done: str = "") -> Response[Any]:
+        """Return the way to a page, which says what was done: `done` is a name in NOTICES."""
+        query = f"?{urlencode({'done': done})}" if done else ""
+        return Redirect(path + query, status_code=303, cookies=self.cookies, headers=HEADERS)
+
+    def enter(self, cookie: SessionCookie) -> None:
+        """Sign the browser in with the answer."""
+        self.cookies.append(self.site.cookie(self.site.session_cookie, cookie.value, cookie.max_age))
+
+    def leave(self) -> None:
+        """Sign the browser out with the answer."""
+        self.cookies.append(self.site.cookie(self.site.session_cookie, "", 0))
+
+
+Visiting = Provided[Visit]
+
+
+def own_path(text: str) -> str:
+    """Return a path of this service as it is, and an empty text for anything else."""
+    return text if OWN_PATH.match(text) and urlsplit(text).path.rstrip("/") not in PASSED_ONCE else ""
+
+
+def has_route(request: Request[Any, Any, Any]) -> bool:
+    """Return whether a request has found a route."""
+    return request.scope.get("route_handler") is not None
+
+
+async def browser_session(request: Request[Any, Any, Any]) -> SignedIn | None:
+    """Return who is signed in by the browser's cookie; None where nobody is."""
+    site: Site = request.app.state.site
+    return await site.browsers.signed_in(request.cookies.get(site.session_cookie, ""))
+
+
+async def admit(request: Request[Any, Any, Any]) -> None:
+    """Begin a visit, before the page's handler runs.
+
+    Raise what `check_request` and `check_fresh` raise, SignInNeeded, and FormRefused for a form of another site or
+    without its token.
+    """
+    await check_request(request)
+    visit = Visit(request, request.app.state.site, await browser_session(request))
+    request.scope["state"]["visit"] = visit
+    if visit.user:
+        request.scope["user"] = visit.user
+    if request.method not in SAFE_METHODS:
+        check_origin(request, visit.site.origin)
+    if request.route_handler.opt.get(MEMBERS_KEY) and visit.user is None:
+        raise SignInNeeded
+    if visit.user:
+        check_fresh(request.route_handler, visit.user.authenticated_at, request.app.state.fresh_sign_in)
+    if request.method not in SAFE_METHODS:
+        visit.form = await read_page_form(request)
+        if not visit.site.form_tokens.is_valid(visit.form.pop(FORM_TOKEN, ""), visit.subject):
+            raise FormRefused
+
+
+def visit_of(request: Request[Any, Any, Any]) -> Visit:
+    """Return the visit that `admit` has begun; one of nobody's where the request didn't get that far."""
+    visit: Visit | None = request.scope["state"].get("visit")
+    return visit or Visit(request, request.app.state.site, None)
+
+
+def shows(template: str) -> dict[str, str]:
+    """Return the option of a form's route: with errors, the form is shown again by this template."""
+    return {PAGE_KEY: template}

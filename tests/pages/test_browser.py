@@ -1,0 +1,203 @@
+"""The pages in a real browser, as a person uses them: with and without scripts, in both schemes, wide and narrow."""
+
+import re
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import default
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from time import monotonic, sleep
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browsers import CHROMIUM, OPTIONS, Watch, needs_browser
+from tests.factories import PASSWORD
+
+pytestmark = needs_browser
+MAIL_WITHIN_SECONDS = 30
+WIDTHS = (360, 1440)
+OTHER = "a new and better one"
+SHIFT = """() => new Promise((resolve) => {
+    let sum = 0;
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) sum += entry.value;
+    }).observe({ type: "layout-shift", buffered: true });
+    requestAnimationFrame(() => requestAnimationFrame(() => resolve(sum)));
+})"""
+ENTRANCE = ["/", *(f"/account/{name}" for name in ("sign-in", "sign-up", "forgot-password", "nothing"))]
+MAILED = [f"/account/{name}" for name in ("verify-email", "reset-password", "undo-email")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests of this module; each has contexts of its own."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+def link_in_mail(folder: Path, page: str, name: str) -> str:
+    """Wait for somebody's mail that leads to a page, and return its link."""
+    deadline = monotonic() + MAIL_WITHIN_SECONDS
+    while monotonic() < deadline:
+        for path in folder.glob("outbox/*.eml"):
+            text = message_from_bytes(path.read_bytes(), policy=default).get_content()
+            if text.startswith(f"Hello {name},") and (
+                found := re.search(rf"^http://\S+/account/{page}#token=\S+$", text, re.MULTILINE)
+            ):
+                path.unlink()
+                return found[0]
+        sleep(0.02)
+    pytest.fail(f"no mail leads to {page}")
+
+
+def press(page: Page, name: str) -> None:
+    """Press a button of the page itself, and wait for where it leads."""
+    with page.expect_navigation():
+        page.locator("main").get_by_role("button", name=name).click()
+
+
+def fill(page: Page, **fields: str) -> None:
+    """Fill fields in, by their names."""
+    for name, value in fields.items():
+        page.locator(f"main [name={name}]").fill(value)
+
+
+def sign_up(page: Page, service: str, name: str) -> None:
+    """Open an account in the browser."""
+    page.goto(f"{service}/account/sign-up")
+    fill(page, username=name, email=f"{name}@example.org", password=PASSWORD)
+    press(page, "Sign up")
+    assert page.locator(".notice").inner_text().startswith("Welcome!")
+
+
+def notice(page: Page) -> str:
+    """Return what the page says was done."""
+    return page.locator(".notice").inner_text()
+
+
+def test_a_person_does_all_of_it(browser: Browser, service: str, service_folder: Path) -> None:
+    """The scripts take the token out of the address; nothing is asked of other servers, and no policy is broken."""
+    page = browser.new_context().new_page()
+    watch = Watch(page)
+    page.goto(service)
+    page.get_by_role("link", name="Sign up").click()
+    sign_up(page, service, "carol")
+    page.goto(link_in_mail(service_folder, "verify-email", "carol"))
+    assert page.url == f"{service}/account/verify-email"
+    assert not page.locator("[name=token]").is_visible()
+    press(page, "Confirm the address")
+    assert notice(page) == "Thank you: your e-mail address is confirmed."
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("link", name="Forgotten?").click()
+    fill(page, email="carol@example.org")
+    press(page, "Send the mail")
+    page.goto(link_in_mail(service_folder, "reset-password", "carol"))
+    fill(page, new_password=OTHER)
+    press(page, "Set the password")
+    fill(page, username="carol", password=OTHER)
+    press(page, "Sign in")
+    change_account(page, service)
+    watch.assert_at_home(service)
+
+
+def change_account(page: Page, service: str) -> None:
+    """End a session, change the name and the password, and delete the account."""
+    assert httpx.post(f"{service}/token", data={"username": "carol", "password": OTHER}).is_success
+    page.get_by_role("link", name="Sessions").click()
+    press(page, "End the session on python-httpx")
+    assert notice(page) == "That session has ended."
+    page.goto(f"{service}/account/profile")
+    fill(page, username="caroline")
+    press(page, "Save")
+    page.goto(f"{service}/account/password")
+    fill(page, current_password=OTHER, new_password=PASSWORD)
+    press(page, "Change the password")
+    page.get_by_role("link", name="Account").first.click()
+    page.get_by_role("link", name="Delete").click()
+    press(page, "Delete my account")
+    assert notice(page) == "Your account is gone, with all that belonged to it."
+    page.go_back()
+    assert urlsplit(page.url).path == "/account/sign-in"
+
+
+def test_without_scripts_the_token_is_pasted(browser: Browser, service: str, service_folder: Path) -> None:
+    """What is wrong stands beside its field, which has the focus."""
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(f"{service}/account/sign-up")
+    fill(page, username="d ora", email="dora@example.org", password=PASSWORD)
+    press(page, "Sign up")
+    assert page.locator("#username-error").is_visible()
+    assert page.locator("#username:focus").count() == 1
+    sign_up(page, service, "dora")
+    link = link_in_mail(service_folder, "verify-email", "dora")
+    page.goto(link)
+    fill(page, token=link.partition("#token=")[2])
+    press(page, "Confirm the address")
+    assert notice(page) == "Thank you: your e-mail address is confirmed."
+
+
+def axe() -> str:
+    """Return axe-core; skip the test where it isn't installed."""
+    try:
+        path = distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
+    except PackageNotFoundError:
+        pytest.skip("axe-playwright-python, which brings axe-core, is not installed")
+    return Path(str(path)).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_nothing_moves(browser: Browser, service: str, scheme: str) -> None:
+    """On every page, narrow and wide; no page is wider than the screen."""
+    source = axe()
+    page = browser.new_context(color_scheme="dark" if scheme == "dark" else "light").new_page()
+    assert_sound(page, service, [*ENTRANCE, *MAILED, *(f"{path}#token=x" for path in MAILED)], source)
+    sign_up(page, service, f"eve-{scheme}")
+    links = page.locator(".rows a").evaluate_all("links => links.map((link) => link.pathname)")
+    assert len(links) >= 5
+    assert_sound(page, service, ["/account", "/account/confirm", *links], source)
+
+
+def assert_sound(page: Page, service: str, paths: list[str], source: str) -> None:
+    """Check pages by axe-core, for what moves while they load, and for their width."""
+    for path in paths:
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            page.goto("about:blank")
+            page.goto(f"{service}{path}")
+            assert page.evaluate(SHIFT) == 0, (path, width)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+        page.evaluate(source)
+        found = page.evaluate("axe.run()")
+        wrong = [(rule["id"], node["html"]) for rule in found["violations"] for node in rule["nodes"]]
+        assert wrong == [], path
+
+
+def test_every_button_of_every_page_leads_somewhere(browser: Browser, service: str) -> None:
+    """Pressed without a word typed, or with nonsense in every field, none is a fault of the service."""
+    page = browser.new_context().new_page()
+    faults: list[str] = []
+    page.on("response", lambda answer: faults.append(answer.url) if answer.status >= 500 else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    sign_up(page, service, "frank")
+    links = page.locator(".rows a").evaluate_all("links => links.map((link) => link.pathname)")
+    pressed = 0
+    for path in [*links, *MAILED, *ENTRANCE]:
+        page.goto(f"{service}{path}")
+        for number in range(page.locator("main button").count()):
+            page.goto(f"{service}{path}")
+            page.locator("form").evaluate_all("forms => forms.forEach((form) => { form.noValidate = true; })")
+            if page.locator("main button").count() <= number:  # Another button of this page has just done its work.
+                continue
+            for field in page.locator("main :is(input:not([type=hidden], [type=checkbox], [hidden]), textarea)").all():
+                field.fill("n")
+            with page.expect_navigation():
+                page.locator("main button").nth(number).click()
+            assert page.locator("h1").count() == 1, path
+            pressed += 1
+    assert pressed >= 9
+    assert faults == []
