@@ -36,7 +36,8 @@ async def end_token(visit: Visiting, api_tokens: ApiTokens, transaction: InTrans
 @get("/account/tokens/new", opt=FOR_MEMBERS | FRESH)
 async def new_token_page(visit: Visiting) -> Response[Any]:
     """Show the form for a new token."""
-    return visit.page("tokens-new.html", **choices(visit))
+    visit.more = choices(visit)
+    return visit.page("tokens-new.html")
 
 
 @post("/account/tokens/new", opt=FOR_MEMBERS | FRESH | shows("tokens-new.html"), status_code=200)
