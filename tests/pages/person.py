@@ -54,7 +54,7 @@ class Page(HTMLParser):
         elif tag == "button" and "name" in attributes:
             self.forms[-1].buttons.append((attributes["name"], attributes["value"]))
         if "autofocus" in attributes:
-            self.focused.append(attributes["name"])
+            self.focused.append(attributes.get("name", ""))
         if tag in SECTIONS:
             self.reading = attributes.get("id") or attributes.get("class") or tag
 
