@@ -20,11 +20,11 @@ from httpx import AsyncClient
 from litestar import Litestar
 from sqlalchemy import make_url
 
-from app.__main__ import migrate
 from app.database.models import Base
 from app.database.sessions import Database
 from app.http.feature import Parts
 from app.main import create_app
+from app.operations.migrations import migrate
 from app.security.limits import OrderedMemoryStorage
 from app.security.tokens import Tokens
 from app.settings import Settings

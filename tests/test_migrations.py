@@ -19,8 +19,8 @@ from sqlalchemy import Connection, DateTime, bindparam, inspect, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from structlog.testing import capture_logs
 
-from app.__main__ import migrate
 from app.database.engine import driver_url
+from app.operations.migrations import migrate
 from tests.programs import ROOT, alembic, environment
 
 TABLES = {"users", "sessions", "items"}

@@ -15,11 +15,11 @@ from litestar import Litestar
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from app.__main__ import migrate
 from app.database.engine import POSTGRESQL_SETTINGS, driver_url
 from app.database.sessions import Database
 from app.http.feature import Parts
 from app.main import create_app
+from app.operations.migrations import migrate
 from app.settings import Settings
 from app.settings.databases import check_database_url
 from tests.factories import add_user, log_in, on_postgresql, on_sqlite, open_database, register

@@ -14,12 +14,12 @@ from msgspec import structs
 from sqlalchemy import Integer, String, bindparam, cast, func, literal_column, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
-from app.__main__ import migrate
 from app.database.engine import POSTGRESQL_SETTINGS
 from app.database.replicas import WRITTEN, Standby
 from app.database.sessions import Reading
 from app.http.feature import Parts
 from app.main import create_app
+from app.operations.migrations import migrate
 from app.settings import Settings
 from tests.conftest import SERVER, create_database, database_address, drop_database
 from tests.factories import People, Statements, connect_to, create_item, on_postgresql, open_database, parts_of

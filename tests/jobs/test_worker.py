@@ -12,12 +12,12 @@ from sqlalchemy import QueuePool, text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
-from app.__main__ import migrate
 from app.database.sessions import Database, Transaction
 from app.jobs.models import Payload
 from app.jobs.queue import JobQueue
 from app.jobs.repository import ClaimedJob
 from app.jobs.worker import Worker, backoff
+from app.operations.migrations import migrate
 from tests.factories import open_database
 from tests.jobs.workers import (
     SOON_SECONDS,
