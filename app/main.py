@@ -42,6 +42,7 @@ FEATURES: Sequence[FeatureFactory] = [
         "users",
         "auth",
         "items",
+        "openid",
         "history",
         "api_tokens",
         "pages",
@@ -95,6 +96,7 @@ def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
     parts.links.update(combined.links)
     parts.bearers.update(combined.bearers)
     parts.grants.update(combined.grants)
+    parts.metadata.update(combined.metadata)
     parts.events.types.update(combined.events)
     return combined
 

@@ -9,7 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from secrets import token_hex
 
@@ -26,6 +26,7 @@ from app.http.feature import Parts
 from app.main import create_app
 from app.operations.migrations import migrate
 from app.security.limits import OrderedMemoryStorage
+from app.security.signing.algorithms import GENERATORS
 from app.security.tokens import Tokens
 from app.settings import Settings
 from tests import postgresql
@@ -43,6 +44,10 @@ from tests.through import (  # noqa: F401 - pytest finds its hooks and fixtures 
 )
 
 SERVER = "TEST_DATABASE_URL"
+
+
+# A key for RS256 takes half a second; one is enough for all databases of a process.
+GENERATORS["RS256"] = cache(GENERATORS["RS256"])
 
 
 def pytest_xdist_auto_num_workers() -> int:

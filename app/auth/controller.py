@@ -20,7 +20,6 @@ from app.auth.schemas import (
     PasswordResetRequest,
     RefreshForm,
     RevocationRequest,
-    ServerMetadata,
     SessionId,
     SessionRead,
     Token,
@@ -142,22 +141,6 @@ class OAuthController(Controller):
         kinds: Mapping[str, BearerKind] = state.parts.bearers
         await kinds.get(token[:PREFIX_LENGTH], auth).revoke(token, calling_client(request))
         return Response(None, media_type=MediaType.TEXT)
-
-    @get("/.well-known/oauth-authorization-server", opt=PUBLIC | LENIENT, summary="Read the server's metadata")
-    async def server_metadata(self, state: State) -> ServerMetadata:
-        """What a client library needs to know (RFC 8414)."""
-        url = state.tokens.issuer
-        return ServerMetadata(
-            issuer=url,
-            token_endpoint=f"{url}/token",
-            revocation_endpoint=f"{url}/revoke",
-            scopes_supported=list(state.parts.scopes),
-            grant_types_supported=list(state.parts.grants),
-            response_types_supported=[],
-            token_endpoint_auth_methods_supported=["none"],
-            revocation_endpoint_auth_methods_supported=["none"],
-            service_documentation=f"{url}/docs",
-        )
 
 
 class CredentialController(Controller):

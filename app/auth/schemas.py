@@ -141,20 +141,6 @@ class Token(Struct):
     ) = UNSET
 
 
-class ServerMetadata(Struct):
-    """What an OAuth2 client needs to know of this server (RFC 8414, section 2)."""
-
-    issuer: Annotated[str, Meta(examples=["https://api.example.com"])]
-    token_endpoint: Annotated[str, Meta(examples=["https://api.example.com/token"])]
-    revocation_endpoint: Annotated[str, Meta(examples=["https://api.example.com/revoke"])]
-    scopes_supported: Annotated[list[str], Meta(examples=[["items:read", "items:write"]])]
-    grant_types_supported: Annotated[list[str], Meta(examples=[["password", "refresh_token"]])]
-    response_types_supported: Annotated[list[str], Meta(examples=[[]])]
-    token_endpoint_auth_methods_supported: Annotated[list[str], Meta(examples=[["none"]])]
-    revocation_endpoint_auth_methods_supported: Annotated[list[str], Meta(examples=[["none"]])]
-    service_documentation: Annotated[str, Meta(examples=["https://api.example.com/docs"])]
-
-
 class SessionRead(Struct):
     """A session as its owner sees it."""
 

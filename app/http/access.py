@@ -18,6 +18,7 @@ PUBLIC_KEY = "exclude_from_auth"
 """Litestar's own option: its authentication passes over the routes that have it."""
 RIGHT_KEY = "right"
 SCOPES_KEY = "scopes"
+SCOPE_KEY = "scope"
 OWN_SESSION_FIELDS_KEY = "own_session_fields"
 FRESH_KEY = "fresh"
 LENIENT_KEY = "lenient"
@@ -106,8 +107,15 @@ def scoped(resource: str) -> dict[str, str]:
     return {SCOPES_KEY: resource}
 
 
+def needs_scope(scope: str) -> dict[str, str]:
+    """Return the option of routes that need one scope, whatever their method."""
+    return {SCOPE_KEY: scope}
+
+
 def scope_of(handler: BaseRouteHandler) -> str | None:
     """Return the scope that a route needs; None where no scope is enough, and where none is needed."""
+    if scope := handler.opt.get(SCOPE_KEY):
+        return str(scope)
     resource = handler.opt.get(SCOPES_KEY)
     if resource is None or is_public(handler):
         return None

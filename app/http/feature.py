@@ -70,6 +70,8 @@ class Parts:
         """The kinds of bearer tokens of all features, by their prefixes; access tokens are none of them."""
         self.grants: dict[str, Grant] = {}
         """The grants of all features, by their `grant_type`."""
+        self.metadata: dict[str, Any] = {}
+        """What the features say of themselves in the server's metadata (RFC 8414)."""
 
     @property
     def databases(self) -> Sequence[Database]:
@@ -146,6 +148,8 @@ class Feature(Struct, frozen=True, kw_only=True):
     """The kinds of bearer tokens, by prefixes of PREFIX_LENGTH characters."""
     grants: Mapping[str, Grant] = {}
     """Its ways to get tokens at the token endpoint, by their `grant_type`."""
+    metadata: Mapping[str, Any] = {}
+    """The parts of the server's metadata (RFC 8414) that are there because of it."""
     events: Mapping[str, str] = {}
     """The types of security events that it records, and what each tells. No other is recorded."""
     dependencies: Mapping[str, Provide] = {}
@@ -169,6 +173,7 @@ def combine(features: Sequence[Feature]) -> Feature:
         scopes=union(feature.scopes for feature in features),
         bearers=union(feature.bearers for feature in features),
         grants=union(feature.grants for feature in features),
+        metadata=union(feature.metadata for feature in features),
         events=union(feature.events for feature in features),
         dependencies=union(feature.dependencies for feature in features),
         on_app_init=[handler for feature in features for handler in feature.on_app_init],

@@ -33,13 +33,14 @@ def kid(token: str) -> str:
 
 
 async def published(client: AsyncClient) -> list[str]:
-    """Return the ids of the keys that are published."""
-    return [key["kid"] for key in (await client.get("/.well-known/jwks.json")).json()["keys"]]
+    """Return the ids of the published keys for ES256; there is always one for RS256, too."""
+    return [key["kid"] for key in (await client.get("/.well-known/jwks.json")).json()["keys"] if key["alg"] == "ES256"]
 
 
 async def stored(app: Litestar) -> list[str]:
-    """Return the ids of the keys in the database, in their order."""
-    rows = await fetch(app, select(StoredSigningKey.kid).order_by(StoredSigningKey.number))
+    """Return the ids of the keys for ES256 in the database, in their order."""
+    keys = select(StoredSigningKey.kid).where(StoredSigningKey.algorithm == "ES256")
+    rows = await fetch(app, keys.order_by(StoredSigningKey.number))
     return [row.kid for row in rows]
 
 

@@ -28,6 +28,8 @@ PUBLIC = {
     "GET /.well-known/change-password",
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
+    "GET /.well-known/oauth-protected-resource",
+    "GET /.well-known/openid-configuration",
     "GET /docs",
     "GET /docs/assets/{version}/{name}",
     "GET /docs/scalar",

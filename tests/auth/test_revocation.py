@@ -130,7 +130,7 @@ async def test_the_metadata_name_the_endpoints_by_the_public_url(settings: Setti
         answer = await client.get("/.well-known/oauth-authorization-server", headers={"Host": "evil.example.net"})
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == {
+    expected = {
         "issuer": "https://api.example.org",
         "token_endpoint": "https://api.example.org/token",
         "revocation_endpoint": "https://api.example.org/revoke",
@@ -141,6 +141,7 @@ async def test_the_metadata_name_the_endpoints_by_the_public_url(settings: Setti
         "revocation_endpoint_auth_methods_supported": ["none"],
         "service_documentation": "https://api.example.org/docs",
     }
+    assert answer.json() | expected == answer.json()
 
 
 async def test_the_issuer_of_the_metadata_is_the_issuer_of_the_tokens(

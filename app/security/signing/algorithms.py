@@ -20,7 +20,7 @@ JWK: TypeAlias = dict[str, Any]
 PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
 # Each has 128 bits of security; RSA needs 3072 for that (NIST SP 800-57, part 1).
-GENERATORS: Mapping[str, Callable[[], PrivateKey]] = {
+GENERATORS: dict[str, Callable[[], PrivateKey]] = {
     "RS256": partial(rsa.generate_private_key, public_exponent=65537, key_size=3072),
     "ES256": partial(ec.generate_private_key, ec.SECP256R1()),
     "EdDSA": Ed25519PrivateKey.generate,

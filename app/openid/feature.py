@@ -1,0 +1,32 @@
+"""The feature of OpenID Connect: who somebody is, and what applications learn of this service by themselves."""
+
+from app.http.feature import Feature, Parts, provide
+from app.openid.controller import ProviderController, UserInfoController
+from app.openid.repository import PersonRepository
+from app.openid.service import PersonService
+from app.security.id_tokens import ALGORITHMS
+
+CLAIMS = (
+    *("iss", "sub", "aud", "exp", "iat", "auth_time", "amr", "nonce", "at_hash"),
+    *("preferred_username", "updated_at", "email", "email_verified"),
+)
+"""The claims of ID tokens, and then those of /userinfo."""
+
+
+def feature(parts: Parts) -> Feature:
+    """Return /userinfo, and the metadata of OpenID Connect (Discovery 1.0, section 3)."""
+    # What the metadata promises is published, also before the first ID token.
+    parts.signing_keys.algorithms.update(ALGORITHMS)
+    return Feature(
+        routes=[ProviderController, UserInfoController],
+        dependencies=provide(people=PersonService(PersonRepository(parts.database))),
+        metadata={
+            "userinfo_endpoint": f"{parts.settings.url}/userinfo",
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": list(ALGORITHMS),
+            "claims_supported": list(CLAIMS),
+            "claims_parameter_supported": False,
+            "request_parameter_supported": False,
+            "request_uri_parameter_supported": False,
+        },
+    )
