@@ -44,6 +44,7 @@ FEATURES: Sequence[FeatureFactory] = [
         "items",
         "history",
         "api_tokens",
+        "factors",
         "pages",
     )
 ]
@@ -96,6 +97,8 @@ def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
     parts.bearers.update(combined.bearers)
     parts.grants.update(combined.grants)
     parts.events.types.update(combined.events)
+    parts.second_steps.extend(combined.second_steps)
+    parts.checks.extend(combined.checks)
     return combined
 
 
