@@ -1,7 +1,7 @@
 """Second factors: secrets of authenticator apps, and recovery codes.
 
 Revision ID: b7c03f58e1d2
-Revises: 5a1c9e7d30b4
+Revises: 4c91e7d05ba2
 Create Date: 2026-11-26 14:21:00+00:00
 """
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "b7c03f58e1d2"
-down_revision = "5a1c9e7d30b4"
+down_revision = "4c91e7d05ba2"
 branch_labels = None
 depends_on = None
 
