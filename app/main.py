@@ -45,6 +45,7 @@ FEATURES: Sequence[FeatureFactory] = [
         "openid",
         "history",
         "api_tokens",
+        "factors",
         "pages",
     )
 ]
@@ -98,6 +99,8 @@ def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
     parts.grants.update(combined.grants)
     parts.metadata.update(combined.metadata)
     parts.events.types.update(combined.events)
+    parts.second_steps.extend(combined.second_steps)
+    parts.checks.extend(combined.checks)
     return combined
 
 

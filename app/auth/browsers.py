@@ -8,8 +8,8 @@ from app.auth.access_tokens import MINUTE, record_use
 from app.auth.caller import Caller, SignedIn
 from app.auth.repository import SessionRepository
 from app.auth.schemas import Token
-from app.auth.service import WrongCredentials
 from app.auth.sessions import Lifetimes
+from app.auth.sign_in import WrongCredentials
 from app.database.models import now
 from app.security.events import Events
 from app.security.random_tokens import digest

@@ -26,16 +26,18 @@ from app.auth.schemas import (
     TokenRequest,
 )
 from app.auth.scopes import InvalidScope
-from app.auth.service import AuthService, InvalidRefreshToken, WrongCredentials
+from app.auth.service import AuthService, InvalidRefreshToken
 from app.auth.sessions import SessionNotFound, SessionService
+from app.auth.sign_in import WrongCredentials
 from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
-from app.http.access import FORM_KEY, LENIENT, PUBLIC
+from app.http.access import ANY_LEVEL, FORM_KEY, LENIENT, PUBLIC
 from app.http.bearers import PREFIX_LENGTH, BearerKind
 from app.http.client import calling_client
 from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided, check_coding, media_type
 from app.security.limits import Client
+from app.security.second_step import MfaRequired
 
 Auth = Provided[AuthService]
 Credentials = Provided[CredentialService]
@@ -86,7 +88,8 @@ def grants_of(auth: AuthService) -> dict[str, Grant]:
     """Return the grants by which people sign in and stay so: the password's and the refresh token's."""
 
     async def log_in(form: Mapping[str, str], client: Client) -> Token:
-        return await auth.login(required(form, "username"), required(form, "password"), client, form.get("scope"))
+        name, password = required(form, "username"), required(form, "password")
+        return await auth.login(name, password, client, form.get("scope"), otp=form.get("otp"))
 
     async def refresh(form: Mapping[str, str], client: Client) -> Token:
         return await auth.refresh(required(form, "refresh_token"), client, form.get("scope"))
@@ -107,7 +110,13 @@ class OAuthController(Controller):
         request_max_body_size=MAX_FORM_BYTES,
         summary="Log in, or refresh a login",
         responses=raises(
-            OAuthError, UnsupportedGrantType, InvalidScope, InvalidRefreshToken, WrongCredentials, TooManyRequests
+            OAuthError,
+            UnsupportedGrantType,
+            InvalidScope,
+            InvalidRefreshToken,
+            WrongCredentials,
+            MfaRequired,
+            TooManyRequests,
         ),
     )
     async def login(self, request: Request[Any, Any, Any], state: State, form: Form) -> Response[Token]:
@@ -115,6 +124,8 @@ class OAuthController(Controller):
 
         A refresh token works once. The one before again within ten seconds is taken for the retry of a lost answer; an
         older one ends the session.
+
+        An account with a second factor needs a code in `otp`, too: without one, a right password is 403 `mfa_required`.
 
         With a `scope`, the session may do no more than that. In a refresh, it narrows that one access token.
         """
@@ -148,19 +159,24 @@ class CredentialController(Controller):
 
     tags = ["Authentication"]
 
-    @get("/users/me/sessions", summary="List your sessions")
+    @get("/users/me/sessions", opt=ANY_LEVEL, summary="List your sessions")
     async def list_sessions(self, request: SignedInRequest, sessions: Sessions) -> list[SessionRead]:
         """Where you are signed in, the latest used first."""
         return await sessions.all(request.user.id, request.user.session_id)
 
-    @delete("/users/me/sessions/{session_id:int}", summary="End a session", responses=raises(SessionNotFound))
+    @delete(
+        "/users/me/sessions/{session_id:int}",
+        opt=ANY_LEVEL,
+        summary="End a session",
+        responses=raises(SessionNotFound),
+    )
     async def end_session(
         self, request: SignedInRequest, sessions: Sessions, transaction: InTransaction, session_id: FromPath[SessionId]
     ) -> None:
         """Sign out elsewhere, or here; the session's access tokens fail from now on."""
         await sessions.end(transaction, caller(request), session_id)
 
-    @delete("/users/me/sessions", summary="End all other sessions")
+    @delete("/users/me/sessions", opt=ANY_LEVEL, summary="End all other sessions")
     async def end_other_sessions(
         self, request: SignedInRequest, sessions: Sessions, transaction: InTransaction
     ) -> None:

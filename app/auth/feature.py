@@ -18,6 +18,7 @@ from app.auth.last_write import LastWrite
 from app.auth.repository import CredentialRepository, SessionRepository
 from app.auth.service import AuthService
 from app.auth.sessions import Lifetimes, SessionService
+from app.auth.sign_in import PasswordSignIn
 from app.http.feature import Feature, Parts, provide
 from app.settings import Settings
 
@@ -31,7 +32,10 @@ OPENID_SCOPES = {
 # What each of this feature's security events tells.
 EVENTS = {
     "login": "A session was opened; `amr` says how (RFC 8176)",
-    "login_failed": "A login was refused: the name is unknown, the password wrong, or the account disabled",
+    "login_failed": (
+        "A login was refused: the name is unknown, the password wrong, or the account disabled; or, as `factor` says, "
+        "the second factor was wrong"
+    ),
     "login_limited": "A login was refused, since too many have failed",
     "refresh_failed": "A refresh token was refused: its session has ended",
     "refresh_repeated": "A refresh token was sent again within ten seconds, as after a lost answer",
@@ -75,12 +79,12 @@ def feature(parts: Parts) -> Feature:
 
 def create_auth_service(parts: Parts) -> AuthService:
     """Return the service that opens, renews and ends sessions."""
+    credentials = CredentialRepository(parts.database)
     return AuthService(
-        CredentialRepository(parts.database),
+        credentials,
         SessionRepository(parts.database),
-        parts.passwords,
+        PasswordSignIn(credentials, parts.passwords, parts.limits, parts.events, parts.second_steps),
         parts.tokens,
-        parts.limits,
         lifetimes(parts.settings),
         parts.scopes,
         parts.events,

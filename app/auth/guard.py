@@ -61,9 +61,7 @@ class Guard(JWTCookieAuthenticationMiddleware):
     """The guard, which takes a bearer token from the Authorization header, and no other scheme and no cookie."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request.
-
-        Raise NotAuthenticated, InvalidCredentials, and the errors of check_token, check_right and check_fresh.
+        """Serve one request. Raise NotAuthenticated, InvalidCredentials, and the errors of check_access.
 
         A body is read after the token was verified, so that a stranger can't have one kept, and before the database is
         asked: what a session or a user loses while the body is on its way, this request has lost, too.
@@ -83,12 +81,23 @@ class Guard(JWTCookieAuthenticationMiddleware):
             user: SignedIn | None = await reader.signed_in(verified)
             if user is None:
                 raise InvalidCredentials
-            if user.scope is not None:
-                await check_token(request, user, user.scope.split())
-            check_right(request.route_handler, request.path_params, user.id, is_superuser=user.is_superuser)
-            check_fresh(request.route_handler, user.authenticated_at, request.app.state.fresh_sign_in)
+            await check_access(request, user)
             scope["user"], scope["auth"] = user, reader
         await self.app(scope, receive, send)
+
+
+async def check_access(request: SignedInRequest, user: SignedIn) -> None:
+    """Raise the errors of check_token, of check_right, of the features' own checks, and of check_fresh, in this order.
+
+    So nobody is told to sign in again who may not make the request even then.
+    """
+    handler = request.route_handler
+    if user.scope is not None:
+        await check_token(request, user, user.scope.split())
+    check_right(handler, request.path_params, user.id, is_superuser=user.is_superuser)
+    for check in request.app.state.parts.checks:
+        await check(request, user)
+    check_fresh(handler, user.authenticated_at, request.app.state.fresh_sign_in)
 
 
 async def check_token(request: SignedInRequest, user: SignedIn, scopes: Sequence[str]) -> None:

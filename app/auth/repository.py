@@ -26,6 +26,7 @@ class StoredCredentials(Struct, frozen=True):
     hashed_password: str
     is_active: bool
     email_verified: bool
+    second_factor: bool
 
 
 CREDENTIALS = select(*columns_of(User, StoredCredentials))
@@ -57,14 +58,19 @@ class CredentialRepository(Repository[User]):
         """Replace a hash if it is still the `old` one; of two calls at once, one succeeds, the other returns False."""
         return bool(await self.rows(REPLACE_HASH, {"user": user_id, "old": old, "new": new}, transaction))
 
-    async def lock_active(self, transaction: Transaction, user_id: int, hashed_password: str | None) -> bool:
-        """Lock an active user against logins and new passwords until the transaction ends.
+    async def lock_active(
+        self, transaction: Transaction, user_id: int, hashed_password: str | None, *, second_factor: bool | None = None
+    ) -> bool:
+        """Lock an active user against logins, new passwords and new factors until the transaction ends.
 
-        Return False when there is none, or when the user has another hash; None stands for any hash.
+        Return False when there is none, or when the user has another hash, or has a second factor where none was
+        expected, or the other way round; None stands for any.
         """
         owner = select(User.id).where(User.id == user_id, User.is_active).with_for_update(key_share=True)
         if hashed_password is not None:
             owner = owner.where(User.hashed_password == hashed_password)
+        if second_factor is not None:
+            owner = owner.where(User.second_factor == second_factor)
         return (await transaction.execute(owner)).first() is not None
 
 
@@ -192,6 +198,20 @@ class SessionRepository(Repository[LoginSession]):
     async def set_last_write(self, session_id: int, user_id: int, moment: datetime) -> None:
         """Record that a session writes at a moment, unless a later write is recorded."""
         await self.rows(SET_LAST_WRITE, {"session_id": session_id, "owner": user_id, "now": moment})
+
+    async def prove(self, transaction: Transaction, session_id: int, user_id: int) -> bool:
+        """Record that a session's user has just proved who they are; return False when the session has ended."""
+        proved = update(LoginSession).where(live_session(session_id, user_id)).values(authenticated_at=now())
+        return (await transaction.execute(proved.returning(LoginSession.id))).first() is not None
+
+    async def set_amr(self, transaction: Transaction, session_id: int, amr: str) -> None:
+        """Set the methods by which a session's user has proved who they are."""
+        await transaction.execute(update(LoginSession).where(LoginSession.id == session_id).values(amr=amr))
+
+    async def replace_amr(self, transaction: Transaction, user_id: int, old: str, new: str) -> None:
+        """Replace the methods of all sessions of a user that have the old ones, since these are no longer good."""
+        theirs = (LoginSession.user_id == user_id) & (LoginSession.amr == old)
+        await transaction.execute(update(LoginSession).where(theirs).values(amr=new))
 
     async def of_user(self, user_id: int) -> list[LiveSession]:
         """Return a user's sessions that have not ended, the latest used first."""

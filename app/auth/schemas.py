@@ -61,6 +61,13 @@ class PasswordForm(Struct):
     password: Annotated[
         FormText, Meta(extra_json_schema={"format": "password"}, examples=["correct horse battery staple"])
     ]
+    otp: Annotated[
+        FormText,
+        Meta(
+            description="The code of an account's second factor, or one of its recovery codes; else ignored.",
+            examples=["492039"],
+        ),
+    ] = ""
 
 
 class RefreshForm(Struct):

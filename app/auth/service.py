@@ -1,23 +1,22 @@
 """The rules of sessions: logins, refresh tokens and their rotation, and logouts."""
 
 import secrets
-from collections.abc import Container
+from collections.abc import Awaitable, Callable, Container
 from datetime import datetime, timedelta
 
 from msgspec import UNSET
 
-from app.auth.repository import CredentialRepository, Repeated, SessionRepository, StoredCredentials
+from app.auth.repository import CredentialRepository, Repeated, SessionRepository
 from app.auth.schemas import Token
 from app.auth.scopes import narrow, read_scope
 from app.auth.sessions import Lifetimes
+from app.auth.sign_in import PasswordSignIn
 from app.database.models import now
 from app.database.sessions import Transaction, retry_on_deadlock
-from app.errors import OAuthError, TooManyRequests
+from app.errors import OAuthError
 from app.security.events import Events, Ids
-from app.security.limits import Client, Limits, account_of_id, account_of_name
-from app.security.passwords import Passwords
+from app.security.limits import Client
 from app.security.tokens import ACCESS, REFRESH, Claims, InvalidTokenError, Tokens
-from app.users.models import login_key
 
 # The largest integer that JavaScript clients can hold exactly.
 MAX_SESSION_ID = 2**53 - 1
@@ -28,22 +27,15 @@ RETRY_WITHIN = timedelta(seconds=10)
 MOST_REPEATS = 12
 
 
-class WrongCredentials(OAuthError):
-    """The name is unknown, the password wrong, or the user disabled; the client isn't told which."""
-
-    status = 401
-    error = "invalid_grant"
-    detail = "Incorrect username or password"
-
-    def __init__(self) -> None:
-        super().__init__(headers={"WWW-Authenticate": "Bearer"})
-
-
 class InvalidRefreshToken(OAuthError):
     """The refresh token is forged, expired or spent, or its session has ended."""
 
     error = "invalid_grant"
     detail = "The refresh token is invalid, expired or revoked"
+
+
+Proof = Callable[[Transaction], Awaitable[bool]]
+"""Spends, in the transaction that opens a session, what works once; returns False when it doesn't stand any more."""
 
 
 class AuthService:
@@ -53,9 +45,8 @@ class AuthService:
         self,
         credentials: CredentialRepository,
         sessions: SessionRepository,
-        passwords: Passwords,
+        sign_in: PasswordSignIn,
         tokens: Tokens,
-        limits: Limits,
         lifetimes: Lifetimes,
         scopes: Container[str],
         events: Events,
@@ -63,58 +54,26 @@ class AuthService:
         self.database = sessions.database
         self.credentials = credentials
         self.sessions = sessions
-        self.passwords = passwords
+        self.sign_in = sign_in
         self.tokens = tokens
-        self.limits = limits
         self.lifetimes = lifetimes
         self.scopes = scopes
         self.events = events
 
-    async def login(self, name: str, password: str, client: Client, scope: str | None = None) -> Token:
-        """Open a session by a username or e-mail address and the password, and return its tokens.
+    async def login(
+        self, name: str, password: str, client: Client, scope: str | None = None, *, otp: str | None = None
+    ) -> Token:
+        """Open a session by a username or e-mail address, the password and, with a second factor, a code.
 
-        With a scope, the session may do no more than that. Raise InvalidScope, TooManyRequests and WrongCredentials,
-        which takes one hash for unknown names too.
+        Return its tokens. With a scope, the session may do no more than that. Raise InvalidScope, TooManyRequests,
+        WrongCredentials, which takes one hash for unknown names too, and MfaRequired.
         """
         scope = read_scope(scope, self.scopes)
-        account = await self.credentials.by_name(name)
-
-        async def verify() -> bool:
-            matches = await self.passwords.verify(account.hashed_password if account else None, password)
-            return matches and account is not None and account.is_active
-
-        # Logins to one account count together, whether by its username or its e-mail address. A name that nobody has
-        # counts apart from every account, even if it looks like an id.
-        account_key = account_of_id(account.id) if account else account_of_name(login_key(name))
-        try:
-            matches = await self.limits.verify_within_limits(verify, account=account_key, network=client.network)
-        except TooManyRequests:
-            await self.events.record_alone("login_limited", client, user_id=account.id if account else None)
-            raise
-        if not matches or account is None:
-            raise await self.refuse_login(account.id if account else None, client)
-        hashed = account.hashed_password
-        if self.passwords.is_outdated(hashed):
-            hashed = await self.rehash(account, password, client)
-        return await self.open_session(account.id, client, hashed_password=hashed, scope=scope)
-
-    async def refuse_login(self, user_id: int | None, client: Client) -> WrongCredentials:
-        """Record the refusal of a login, and return the error to raise."""
-        await self.events.record_alone("login_failed", client, user_id=user_id)
-        return WrongCredentials()
-
-    async def rehash(self, account: StoredCredentials, password: str, client: Client) -> str:
-        """Store the password's hash with today's parameters, and return it; or the one that another login has stored.
-
-        Raise WrongCredentials when the password has been changed meanwhile.
-        """
-        hashed = await self.passwords.hash(password)
-        if await self.credentials.replace_hash(account.id, account.hashed_password, hashed):
-            return hashed
-        current = await self.credentials.by_id(account.id)
-        if current is None or not await self.passwords.verify(current.hashed_password, password):
-            raise await self.refuse_login(account.id, client)
-        return current.hashed_password
+        account, amr = await self.sign_in.check(name, password, otp, client)
+        hashed, second_factor = account.hashed_password, account.second_factor
+        return await self.open_session(
+            account.id, client, hashed_password=hashed, second_factor=second_factor, scope=scope, amr=amr
+        )
 
     @retry_on_deadlock
     async def open_session(
@@ -123,29 +82,29 @@ class AuthService:
         client: Client,
         *,
         hashed_password: str | None = None,
+        second_factor: bool | None = None,
         scope: str | None = None,
         amr: str = "pwd",
+        proof: Proof | None = None,
     ) -> Token:
         """Open a session and return its tokens; end the oldest session when there are more than MAX_SESSIONS.
 
-        `amr` says by which methods the user has just signed in (RFC 8176). Raise WrongCredentials when the user has
-        been deleted or disabled, or no longer has `hashed_password`.
+        `amr` says by which methods the user has just signed in (RFC 8176). Raise WrongCredentials when the user is gone
+        or disabled, has another hash or `second_factor` by now, or when the `proof` doesn't stand.
         """
-        session_id = secrets.randbelow(MAX_SESSION_ID) + 1
-        moment = now()
-        expires_at = self.lifetimes.end(moment, moment)
-        columns = session_columns(client, moment) | {"id": session_id, "user_id": user_id, "expires_at": expires_at}
-        columns |= {"scope": scope, "amr": amr}
+        session_id, moment = secrets.randbelow(MAX_SESSION_ID) + 1, now()
+        columns = session_columns(client, moment) | {"id": session_id, "user_id": user_id, "scope": scope, "amr": amr}
+        columns["expires_at"] = expires_at = self.lifetimes.end(moment, moment)
         async with self.database.transaction() as transaction:
             # The lock makes the logins of one user take turns, so that each sees the sessions that the others have
             # opened. It also keeps a login from adding a session while a new password ends all sessions.
-            if is_open := await self.credentials.lock_active(transaction, user_id, hashed_password):
+            locked = self.credentials.lock_active(transaction, user_id, hashed_password, second_factor=second_factor)
+            if is_open := await locked and (proof is None or await proof(transaction)):
                 await self.sessions.open(transaction, columns, max_sessions=MAX_SESSIONS)
-                await self.events.record_of(
-                    transaction, "login", client, Ids(user_id, user_id, session_id), {"amr": amr}
-                )
+                ids = Ids(user_id, user_id, session_id)
+                await self.events.record_of(transaction, "login", client, ids, {"amr": amr})
         if not is_open:
-            raise await self.refuse_login(user_id, client)
+            raise await self.sign_in.refuse(user_id, client)
         return self.issue_tokens(user_id, session_id, 0, expires_at, scope)
 
     def issue_tokens(

@@ -21,6 +21,7 @@ SCOPES_KEY = "scopes"
 SCOPE_KEY = "scope"
 OWN_SESSION_FIELDS_KEY = "own_session_fields"
 FRESH_KEY = "fresh"
+ANY_LEVEL_KEY = "any_level"
 LENIENT_KEY = "lenient"
 FORM_KEY = "form"
 
@@ -39,6 +40,8 @@ SUPERUSER = {RIGHT_KEY: Right.SUPERUSER}
 SUPERUSER_OR_SELF = {RIGHT_KEY: Right.SUPERUSER_OR_SELF}
 FRESH = {FRESH_KEY: True}
 """The caller must have signed in, or proved who they are, a few minutes ago (FRESH_SIGN_IN_MINUTES)."""
+ANY_LEVEL = {ANY_LEVEL_KEY: True}
+"""The route is open to sessions without a second factor, even where all others aren't (SECOND_FACTOR=all)."""
 LENIENT = {LENIENT_KEY: True}
 """The route ignores query parameters that it doesn't know: docs, health and the OAuth endpoints do."""
 
@@ -91,6 +94,11 @@ def is_lenient(handler: BaseRouteHandler) -> bool:
 def is_fresh(handler: BaseRouteHandler) -> bool:
     """Return whether a route needs a recent sign-in."""
     return bool(handler.opt.get(FRESH_KEY))
+
+
+def needs_level(handler: BaseRouteHandler) -> bool:
+    """Return whether a route is closed to sessions without a second factor, where others aren't (SECOND_FACTOR=all)."""
+    return not handler.opt.get(ANY_LEVEL_KEY)
 
 
 def right_of(handler: BaseRouteHandler) -> Right | None:

@@ -30,6 +30,7 @@ from app.security.events import Events
 from app.security.limits import Limits
 from app.security.password_policy import PasswordPolicy
 from app.security.passwords import Passwords
+from app.security.second_step import SecondStep
 from app.security.signing.keys import SigningKeys
 from app.security.signing.repository import SigningKeyRepository
 from app.security.tokens import Tokens
@@ -38,6 +39,8 @@ from app.settings import Settings
 Value = TypeVar("Value")
 Chore = Callable[[], Awaitable[int]]
 """Deletes expired rows, and returns their number."""
+Check = Callable[[Request[Any, Any, Any], Any], Awaitable[None]]
+"""Raises an error when a signed-in user may not make a request; the second argument is a SignedIn of `auth`."""
 
 
 class Parts:
@@ -72,6 +75,10 @@ class Parts:
         """The grants of all features, by their `grant_type`."""
         self.metadata: dict[str, Any] = {}
         """What the features say of themselves in the server's metadata (RFC 8414)."""
+        self.second_steps: list[SecondStep] = []
+        """The checks of what a sign-in by password needs, too, where an account has a second factor."""
+        self.checks: list[Check] = []
+        """The checks of all features that the guard makes of each request."""
 
     @property
     def databases(self) -> Sequence[Database]:
@@ -152,6 +159,10 @@ class Feature(Struct, frozen=True, kw_only=True):
     """The parts of the server's metadata (RFC 8414) that are there because of it."""
     events: Mapping[str, str] = {}
     """The types of security events that it records, and what each tells. No other is recorded."""
+    second_steps: Sequence[SecondStep] = ()
+    """The checks of codes, at a sign-in by password to an account with a second factor."""
+    checks: Sequence[Check] = ()
+    """Further checks that the guard makes of each request with a token: they raise Forbidden or Unauthorized."""
     dependencies: Mapping[str, Provide] = {}
     """The dependencies of handlers, by the names of their arguments."""
     on_app_init: Sequence[OnAppInitHandler] = ()
@@ -175,6 +186,8 @@ def combine(features: Sequence[Feature]) -> Feature:
         grants=union(feature.grants for feature in features),
         metadata=union(feature.metadata for feature in features),
         events=union(feature.events for feature in features),
+        second_steps=[step for feature in features for step in feature.second_steps],
+        checks=[check for feature in features for check in feature.checks],
         dependencies=union(feature.dependencies for feature in features),
         on_app_init=[handler for feature in features for handler in feature.on_app_init],
         middleware=[layer for feature in features for layer in feature.middleware],

@@ -33,6 +33,9 @@ PASSWORD_RESETS = RateLimitItemPerHour(5, namespace="password-resets")
 PASSWORD_RESETS_PER_NETWORK = RateLimitItemPerHour(50, namespace="password-resets-per-network")
 EMAIL_VERIFICATIONS = RateLimitItemPerHour(5, namespace="email-verifications")
 EMAIL_VERIFICATIONS_PER_NETWORK = RateLimitItemPerHour(50, namespace="email-verifications-per-network")
+WRONG_CODES = RateLimitItemPerMinute(10, 15, namespace="wrong-codes")
+"""Counted by account, for all networks together: whoever guesses codes knows the password."""
+WRONG_CODE_MAILS = RateLimitItemPerMinute(1, 15, namespace="wrong-code-mails")
 
 ANSWER_WITHIN_SECONDS = 0.25
 RETRY_AFTER_SECONDS = 5

@@ -11,6 +11,7 @@ from app.auth.guard import SignedInRequest, caller
 from app.auth.schemas import Accepted
 from app.errors import TooManyRequests
 from app.http.access import (
+    ANY_LEVEL,
     FRESH,
     PUBLIC,
     SUPERUSER,
@@ -75,14 +76,14 @@ class UserController(Controller):
         query = page_query(request, limit=limit, cursor=cursor, sort=sort, q=q, count=count)
         return page_response(request, query, await users.page(query))
 
-    @get("/me", opt=ACCOUNT, summary="Read your account")
+    @get("/me", opt=ACCOUNT | ANY_LEVEL, summary="Read your account")
     async def read_me(self, request: SignedInRequest) -> UserRead:
         """The account that the access token belongs to."""
         return to_read(request.user)
 
     @patch(
         "/me",
-        opt=ACCOUNT | own_session_for("email"),
+        opt=ACCOUNT | ANY_LEVEL | own_session_for("email"),
         summary="Change your account",
         responses=raises(NameTaken, WrongPassword, NotAllowedWithThisToken, UserNotFound, TooManyRequests),
     )

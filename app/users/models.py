@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database.models import Base, PrimaryKey, Timestamps, code_point_string
@@ -46,6 +46,9 @@ class User(Timestamps, Base):
     email_verified: Mapped[bool] = mapped_column(default=False)
     # Goes up when the address changes and when it is verified: a token that was mailed before is then spent.
     email_version: Mapped[int] = mapped_column(default=0, server_default="0")
+    # True where a sign-in by the password needs a code, too. It is here so that a sign-in reads it with the password's
+    # hash, and compares it when the session is opened.
+    second_factor: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class FormerAddress(Base):

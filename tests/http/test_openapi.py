@@ -194,7 +194,7 @@ async def test_errors_are_problem_details_but_where_oauth_has_its_own(document: 
             assert ("Retry-After" in answer["headers"]) == (status in {"429", "503"})
             assert ("WWW-Authenticate" in answer["headers"]) == (status == "401")
             if status >= "400":
-                oauth = path in OAUTH_PATHS and status in {"400", "401"}
+                oauth = path in OAUTH_PATHS and status in {"400", "401", "403"}
                 media_type, name = ("application/json", "OAuthProblem") if oauth else (PROBLEM, "Problem")
                 content = answer["content"][media_type]
                 assert content["schema"] == {"$ref": f"#/components/schemas/{name}"}, (method, path, status)

@@ -294,4 +294,6 @@ def test_the_contract_has_these_limits() -> None:
         "password-resets-per-network": (50, 3600),
         "email-verifications": (5, 3600),
         "email-verifications-per-network": (50, 3600),
+        "wrong-codes": (10, 900),
+        "wrong-code-mails": (1, 900),
     }

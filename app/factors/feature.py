@@ -1,0 +1,70 @@
+"""The feature of second factors: its routes, its step of the sign-in, its policy, jobs and command."""
+
+from litestar.openapi.spec import Tag
+
+from app.auth.repository import SessionRepository
+from app.factors.commands import reset_factors
+from app.factors.controller import FactorController
+from app.factors.guard import checks_of
+from app.factors.jobs import FactorMails
+from app.factors.listing import FactorList
+from app.factors.passkeys.repository import PasskeyRepository
+from app.factors.policy import Policy
+from app.factors.repository import FactorRepository
+from app.factors.reset import FactorReset
+from app.factors.service import TotpService
+from app.factors.wrong_codes import WrongCodes
+from app.http.feature import Feature, Parts, provide
+from app.http.openapi.document import TITLE
+from app.security.encryption import Encryption
+
+EVENTS = {
+    "totp_added": "An authenticator app became the second factor, which ended all other sessions",
+    "totp_removed": "The authenticator app was removed, with its recovery codes",
+    "code_refused": "The first code of an authenticator app was wrong",
+    "recovery_codes_replaced": "The recovery codes were replaced",
+    "recovery_code_used": "A recovery code was used, and is spent",
+    "factors_reset": "An operator removed every second factor, and ended the sessions",
+}
+
+
+def feature(parts: Parts) -> Feature:
+    """Return authenticator apps with recovery codes, passkeys, and the policy that asks for them."""
+    factors, mails = FactorRepository(parts.database), create_mails(parts)
+    policy = Policy(parts.settings.second_factor, factors)
+    totp = create_totp_service(parts)
+    return Feature(
+        routes=[FactorController],
+        tags=[Tag("Second factor", "Codes of an authenticator app, recovery codes, and passkeys.")],
+        dependencies=provide(totp=totp, factor_list=FactorList(factors, PasskeyRepository(parts.database))),
+        events=EVENTS,
+        second_steps=[totp.check],
+        checks=checks_of(policy),
+        jobs=mails.handlers,
+        commands=[reset_factors(create_factor_reset(parts))],
+    )
+
+
+def create_mails(parts: Parts) -> FactorMails:
+    """Return what mails people about their second factors."""
+    return FactorMails(FactorRepository(parts.database), parts.mails, parts.mail)
+
+
+def create_factor_reset(parts: Parts) -> FactorReset:
+    """Return the service by which an operator removes second factors."""
+    return FactorReset(FactorRepository(parts.database), create_mails(parts), parts.events)
+
+
+def create_totp_service(parts: Parts) -> TotpService:
+    """Return the service of authenticator apps and recovery codes."""
+    factors, mails, settings = FactorRepository(parts.database), create_mails(parts), parts.settings
+    return TotpService(
+        factors,
+        SessionRepository(parts.database),
+        Encryption(settings.secret_key, settings.secret_key_previous, purpose="totp secrets"),
+        WrongCodes(parts.limits, mails),
+        mails,
+        Policy(settings.second_factor, factors),
+        parts.events,
+        issuer=TITLE,
+    )
