@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import lru_cache
 from hashlib import sha256
 from time import time
 from typing import Annotated
@@ -26,6 +27,8 @@ KINDS = (ACCESS, REFRESH, RESET, VERIFICATION, ADDRESS_UNDO)
 REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 LEEWAY_SECONDS = 30
 DEFAULT_HASH = "HS256"
+REMEMBERED_TOKENS = 1024
+"""The most tokens that are known to be genuine, some 2 MiB. Nobody but their holders can crowd them out."""
 HASHES = {"HS256": HMACAlgorithm.SHA256, "HS384": HMACAlgorithm.SHA384, "HS512": HMACAlgorithm.SHA512}
 
 
@@ -88,6 +91,8 @@ class Tokens:
         self.hash = algorithm if algorithm in HASHES else DEFAULT_HASH
         self.signing_keys = signing_keys if algorithm in ALGORITHMS else None
         self.jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
+        # A token of a key is genuine once and for all: only the key and the time are looked at again.
+        self.verified = lru_cache(REMEMBERED_TOKENS)(self._verify)
         own = [secret, previous_secret] if previous_secret else [secret]
         self.keys = {kind: self._secret_keys(kind, own, self._hashes(kind)) for kind in KINDS}
         if self.signing_keys:
@@ -149,6 +154,13 @@ class Tokens:
         key = self.keys[kind].get(token.partition(".")[0])
         if key is None:
             raise UnknownKeyError if kind == ACCESS and self.signing_keys else InvalidTokenError
+        claims = self.verified(token, key)
+        if claims.exp <= time() - LEEWAY_SECONDS and not expired_too:
+            raise InvalidTokenError
+        return claims
+
+    def _verify(self, token: str, key: PyJWK) -> Claims:
+        """Return the claims of a token of a key, which may have expired. Raise InvalidTokenError."""
         try:
             payload = self.jwt.decode(
                 token,
@@ -157,7 +169,7 @@ class Tokens:
                 issuer=self.issuer,
                 audience=self.issuer,
                 leeway=LEEWAY_SECONDS,
-                options={"require": REQUIRED, "strict_aud": True, "verify_exp": not expired_too},
+                options={"require": REQUIRED, "strict_aud": True, "verify_exp": False},
             )
             return convert(payload, Claims)
         except (jwt.InvalidTokenError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
-from app.security.tokens import ACCESS, KINDS, REFRESH, InvalidTokenError, Tokens
+from app.security.tokens import ACCESS, KINDS, LEEWAY_SECONDS, REFRESH, InvalidTokenError, Tokens
 from tests.factories import SECRET
 
 HOUR = timedelta(hours=1)
@@ -79,6 +79,33 @@ def test_a_token_outlives_its_end_by_thirty_seconds_and_no_more(tokens: Tokens) 
     assert tokens.read(ACCESS, tokens.issue(ACCESS, 7, timedelta(seconds=-15))).user_id == 7
     with pytest.raises(InvalidTokenError):
         tokens.read(ACCESS, tokens.issue(ACCESS, 7, timedelta(seconds=-31)))
+
+
+def test_a_token_that_was_read_before_expires_all_the_same(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its signature is verified once; nothing else is remembered, neither its end nor that its key was accepted."""
+    token = tokens.issue(ACCESS, 7, HOUR)
+    verified = tokens.verified.cache_info().misses
+    assert tokens.read(ACCESS, token) == tokens.read(ACCESS, token)
+    assert tokens.verified.cache_info().misses == verified + 1
+    end = tokens.read(ACCESS, token).exp
+    monkeypatch.setattr("app.security.tokens.time", lambda: float(end + LEEWAY_SECONDS))
+    with pytest.raises(InvalidTokenError):
+        tokens.read(ACCESS, token)
+    monkeypatch.undo()
+    monkeypatch.setitem(tokens.keys, ACCESS, {})
+    with pytest.raises(InvalidTokenError):
+        tokens.read(ACCESS, token)
+
+
+def test_no_forged_token_is_remembered(tokens: Tokens) -> None:
+    """A stranger's tokens take no memory, and crowd nobody's out."""
+    token = tokens.issue(ACCESS, 7, HOUR)
+    tokens.read(ACCESS, token)
+    remembered = tokens.verified.cache_info().currsize
+    for _ in range(2):
+        with pytest.raises(InvalidTokenError):
+            tokens.read(ACCESS, token[:-4] + "AAAA")
+    assert tokens.verified.cache_info().currsize == remembered
 
 
 def test_an_expired_token_can_still_be_read_where_that_is_asked_for(tokens: Tokens) -> None:
