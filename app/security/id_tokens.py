@@ -40,7 +40,9 @@ class IdTokens:
             raise ValueError(f"No ID token is signed by {alg}")
         issued = int(time())
         claims: dict[str, object] = {
-            **{"iss": self.issuer, "sub": str(user_id), "aud": client_id},
+            "iss": self.issuer,
+            "sub": str(user_id),
+            "aud": client_id,
             "iat": issued,
             "exp": issued + int(lifetime.total_seconds()),
             "auth_time": int(auth_time.timestamp()),
