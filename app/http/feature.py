@@ -65,6 +65,10 @@ class Parts:
         self.jobs = JobQueue(self.database)
         self.mails = MailQueue(self.jobs, secret=settings.secret_key)
         self.mail = create_mail_sender(settings, self.account_url)
+        self._begin_collections()
+
+    def _begin_collections(self) -> None:
+        """Begin what the features bring and others ask for; it is filled when all features are built."""
         self.links: dict[str, str] = {}
         """The links of all features in the header that all pages share."""
         self.scopes: dict[str, str] = {}
