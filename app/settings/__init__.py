@@ -59,6 +59,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     """Of one client network."""
     address_undo_days: Annotated[int, Meta(ge=0, le=90)] = 7
     """For which a confirmed mailbox may undo a change of its account's address; 0 for never."""
+    events_keep_days: Days = 365
+    """For which security events are kept as rows."""
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: Port = 8000
