@@ -47,6 +47,7 @@ class Told:
         self.lines.clear()
         for line in told:
             assert (line.pop("log_level"), line.pop("kind")) == ("info", "security")
+            line.setdefault("request_id", None)  # A line outside of requests has none.
         return told
 
     async def read_rows(self) -> list[Event]:

@@ -32,7 +32,7 @@ class PageQuery(Struct, frozen=True):
     """A request for a page: at most `limit` rows that contain all terms, in the order of `sort`, after a position.
 
     `sort` is the name of a column, with `-` before it for descending. `count` asks for the total of all pages. Searches
-    and counts are bounded for each `caller_id`.
+    and counts are bounded for each `caller_id`. `filters` tell one choice of rows from another, for cursors.
     """
 
     limit: int
@@ -41,6 +41,7 @@ class PageQuery(Struct, frozen=True):
     after: Position | None
     count: bool
     caller_id: int
+    filters: tuple[str, ...] = ()
 
 
 class Page(Struct, Generic[Read], frozen=True):

@@ -40,7 +40,7 @@ class Database:
         # InvalidRequestError.
         self.shared_session = AsyncSession(self.engine, autobegin=False)
         # Costly reads leave half of the connections to all others.
-        self.turns = Turns(max(1, pool_size // 2))
+        self.turns = Turns(max(1, pool_size // 2), "searches and counts")
         self.prepared: dict[Statement, Prepared | None] = {}
         # Tracing replaces this function, since SQLAlchemy's events don't see the statements that it runs.
         self.run_sql: RunSql = self._run_sql

@@ -13,7 +13,9 @@ WAIT_SECONDS = 1
 class Turns:
     """The turns of one process at one database: `at_once` of all users together, TURNS_OF_ONE_USER of each."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, what: str) -> None:
+        """Give turns at work that `what` names, in the plural, for those who get none."""
+        self.what = what
         self.all = asyncio.Semaphore(at_once)
         self.of_users: dict[int, asyncio.Semaphore] = {}
         self.asking: dict[int, int] = {}
@@ -27,9 +29,9 @@ class Turns:
         """
         own = self._enter(user_id)
         try:
-            await acquire(own)
+            await acquire(own, self.what)
             try:
-                await acquire(self.all)
+                await acquire(self.all, self.what)
                 try:
                     yield
                 finally:
@@ -49,10 +51,10 @@ class Turns:
             del self.asking[user_id], self.of_users[user_id]
 
 
-async def acquire(semaphore: asyncio.Semaphore) -> None:
+async def acquire(semaphore: asyncio.Semaphore, what: str) -> None:
     """Acquire a semaphore. Raise Unavailable after WAIT_SECONDS."""
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             await semaphore.acquire()
     except TimeoutError:
-        raise Unavailable("Too many searches and counts at once; try again") from None
+        raise Unavailable(f"Too many {what} at once; try again") from None

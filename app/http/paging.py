@@ -105,12 +105,13 @@ def page_query(
     sort: str = "-id",
     q: str | None = None,
     count: bool = False,
+    filters: Sequence[str] = (),
 ) -> PageQuery:
     """Return the page that a signed-in user asks for. Raise InvalidCursor, and InvalidFields for too many words."""
     terms = search_terms(q) if q else ()
     cursors: Cursors = request.app.state.cursors
-    after = cursors.open(cursor, *cursor_context(request, sort, terms)) if cursor else None
-    return PageQuery(limit, sort, terms, after, count, request.user.id)
+    after = cursors.open(cursor, *cursor_context(request, sort, terms, filters)) if cursor else None
+    return PageQuery(limit, sort, terms, after, count, request.user.id, tuple(filters))
 
 
 def page_response(request: AnyRequest, query: PageQuery, page: Page[Read]) -> Response[list[Read]]:
@@ -118,16 +119,16 @@ def page_response(request: AnyRequest, query: PageQuery, page: Page[Read]) -> Re
     headers = {}
     if page.last:
         cursors: Cursors = request.app.state.cursors
-        cursor = cursors.seal(page.last, *cursor_context(request, query.sort, query.terms))
+        cursor = cursors.seal(page.last, *cursor_context(request, query.sort, query.terms, query.filters))
         headers["Link"] = f'<{next_url(request, cursor)}>; rel="next"'
     if page.total is not None:
         headers["X-Total-Count"] = str(page.total)
     return Response(page.rows, headers=headers)
 
 
-def cursor_context(request: AnyRequest, sort: str, terms: Sequence[str]) -> tuple[object, ...]:
-    """Return the context of a cursor: path, user, order and search."""
-    return request.scope["path"].rstrip("/"), request.user.id, sort, terms
+def cursor_context(request: AnyRequest, sort: str, terms: Sequence[str], filters: Sequence[str]) -> tuple[object, ...]:
+    """Return the context of a cursor: path, user, order, search and, where a list has them, filters."""
+    return request.scope["path"].rstrip("/"), request.user.id, sort, terms, *([filters] if filters else [])
 
 
 def next_url(request: AnyRequest, cursor: str) -> str:

@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
+from datetime import datetime
 from functools import lru_cache
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -13,6 +14,7 @@ from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Headers
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from litestar.params import SkipValidation
 from litestar.routes import HTTPRoute
 from litestar.types import Empty
@@ -41,8 +43,17 @@ MAX_MEMBERS = 2000
 MAX_QUERY_BYTES = 8 * 1024
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 QUERY_PARAMETERS = "query_parameters"
+CHOICES_KEY = "choices"
+MOMENT = (
+    r"(19[7-9]|2[0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+"""The syntax of a moment (RFC 3339) with its zone, in years that all databases and drivers know."""
 # Numbers and booleans have one form each. No text may have NUL, which PostgreSQL can neither store nor compare.
-CANONICAL_VALUES = {int: re.compile(r"(0|-?[1-9][0-9]*)\Z"), bool: re.compile(r"(true|false)\Z")}
+CANONICAL_VALUES: Mapping[object, re.Pattern[str]] = {
+    int: re.compile(r"(0|-?[1-9][0-9]*)\Z"),
+    bool: re.compile(r"(true|false)\Z"),
+    datetime: re.compile(rf"{MOMENT}\Z"),
+}
 CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)')
 LONGEST_MEDIA_TYPE = 255
 ANY_VALUE = re.compile(r"[^\0]*\Z")
@@ -242,6 +253,28 @@ def check_coding(headers: Headers) -> None:
         raise UnsupportedMediaType("The body must not be compressed", headers={"Accept-Encoding": "identity"})
 
 
+def choices(**values: Collection[str]) -> dict[str, object]:
+    """Return the option of a route whose query parameters have these values and no others, by the parameter's name.
+
+    The OpenAPI document lists them. They may be added to until the application is made.
+    """
+    return {CHOICES_KEY: values}
+
+
+def choices_of(handler: BaseRouteHandler) -> Mapping[str, Collection[str]]:
+    """Return the values that a route's query parameters can have, of those that have a choice."""
+    found: Mapping[str, Collection[str]] = handler.opt.get(CHOICES_KEY, {})
+    return found
+
+
+def pattern_of(annotation: object, values: Collection[str] | None) -> re.Pattern[str]:
+    """Return the pattern of a query parameter's values, by its type, or of the values that it can have."""
+    if values is not None:
+        return re.compile(rf"({'|'.join(map(re.escape, values))})\Z")
+    kinds = [kind for kind in get_args(annotation) or [annotation] if kind is not type(None)]
+    return CANONICAL_VALUES.get(kinds[0], ANY_VALUE) if len(kinds) == 1 else ANY_VALUE
+
+
 def index_query_parameters(app: Litestar) -> None:
     """Store with each handler its query parameters, and the pattern of each one's values, for `check_request`."""
     for route in app.routes:
@@ -249,8 +282,11 @@ def index_query_parameters(app: Litestar) -> None:
             for handler, model in route.route_handler_map.values():
                 fields = handler.parsed_fn_signature.parameters
                 types = {name: field.annotation for name, field in fields.items()}
+                chosen = choices_of(handler)
                 handler.opt[QUERY_PARAMETERS] = {
-                    parameter.field_alias: CANONICAL_VALUES.get(types.get(parameter.field_name, str), ANY_VALUE)
+                    parameter.field_alias: pattern_of(
+                        types.get(parameter.field_name, str), chosen.get(parameter.field_alias)
+                    )
                     for parameter in model.expected_query_params
                 }
 

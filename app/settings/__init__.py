@@ -64,6 +64,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     """For which a confirmed mailbox may undo a change of its account's address; 0 for never."""
     second_factor: Literal["none", "superusers", "all"] = "none"
     """Who needs a second factor: nobody, superusers for their rights, or everybody for nearly everything."""
+    events_keep_days: Days = 365
+    """For which security events are kept as rows."""
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: Port = 8000

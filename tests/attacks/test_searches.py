@@ -73,7 +73,7 @@ async def test_costly_reads_of_all_users_leave_half_of_the_connections(
 ) -> None:
     assert database.turns.all._value == 10  # noqa: SLF001 - of the pool's twenty
     monkeypatch.setattr(turns, "WAIT_SECONDS", 0.05)
-    all_turns, may_end = Turns(3), asyncio.Event()
+    all_turns, may_end = Turns(3, "searches"), asyncio.Event()
 
     async def work(user_id: int) -> None:
         async with all_turns.turn(user_id):

@@ -27,9 +27,10 @@ from app.http.access import (
 )
 from app.http.grants import Grant
 from app.http.idempotency import RequestInProgress
+from app.http.lines import LINES_KEY, NDJSON
 from app.http.openapi.changes import DocumentChange, Node, OperationChange
 from app.http.problems import PROBLEM, OAuthProblem, Problem
-from app.http.requests import MAX_ID
+from app.http.requests import MAX_ID, MOMENT, choices_of
 
 # The errors that follow from the kind of operation: what the document calls each, when it comes, and a detail.
 ERRORS = {
@@ -146,16 +147,28 @@ def needed(names: Sequence[str]) -> Node:
     return TEXTS | {"properties": dict.fromkeys(names, NOT_EMPTY), "required": list(names)}
 
 
-def describe_parameters(operation: Node, _handler: HTTPRouteHandler) -> None:
+def describe_parameters(operation: Node, handler: HTTPRouteHandler) -> None:
     """Say what app/http/requests.py checks of every parameter, and what generated clients call its choices."""
+    chosen = choices_of(handler)
     for parameter in operation.get("parameters", []):
         schema = parameter["schema"]
+        if parameter["name"] in chosen:
+            schema["enum"] = sorted(chosen[parameter["name"]])
         if "enum" in schema:
             schema["x-enum-varnames"] = [choice_name(value) for value in schema["enum"]]
+        elif schema.get("format") == "date-time":
+            schema["pattern"] = f"^{MOMENT}$"
         elif schema.get("type") == "string" and parameter["in"] == "query":
             schema["pattern"] = r"^[^\x00]*$"
         elif schema.get("type") == "integer" and parameter["in"] == "path":
             schema |= {"minimum": 1, "maximum": MAX_ID, "examples": [1]}
+
+
+def describe_lines(operation: Node, handler: HTTPRouteHandler) -> None:
+    """Say that a list also comes as JSON lines, each of which is one of the array's items."""
+    if LINES_KEY in handler.opt:
+        content = operation["responses"]["200"]["content"]
+        content[NDJSON] = {"schema": content[MediaType.JSON.value]["schema"]["items"]}
 
 
 def choice_name(value: str) -> str:
@@ -268,5 +281,12 @@ def nodes(part: object) -> Iterator[Node]:
         yield from nodes(child)
 
 
-OPERATION_RULES: Sequence[OperationChange] = [name_scope, describe_form, describe_parameters, add_headers, add_errors]
+OPERATION_RULES: Sequence[OperationChange] = [
+    name_scope,
+    describe_form,
+    describe_parameters,
+    describe_lines,
+    add_headers,
+    add_errors,
+]
 DOCUMENT_RULES: Sequence[DocumentChange] = [add_shared, name_int64]
