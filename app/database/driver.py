@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from asyncpg import IntegrityConstraintViolationError, InternalClientError, PostgresError
 from asyncpg import InterfaceError as DriverInterfaceError
-from sqlalchemy import Dialect, Pool
+from sqlalchemy import Dialect, LargeBinary, Pool
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException, IntegrityError, InterfaceError
 from sqlalchemy.pool import PoolProxiedConnection
@@ -32,14 +32,17 @@ class Prepared(NamedTuple):
 def prepare(statement: Statement, parameters: Mapping[str, object], dialect: Dialect) -> Prepared | None:
     """Return a statement for asyncpg, or None where SQLAlchemy itself must run it.
 
-    It must with another driver, and for types that convert values, for lists, and for defaults of columns.
+    It must with another driver, and for types that convert values, for lists, and for defaults of columns. Bytes are
+    passed on as they are.
     """
     if not isinstance(dialect, PGDialect_asyncpg):
         return None
     compiled = statement.compile(dialect=dialect, column_keys=list(parameters))
     names = compiled.positiontup or []
     binds, columns = list(compiled.binds.values()), list(statement.exported_columns)
-    converts = any(value.type.dialect_impl(dialect).bind_processor(dialect) for value in binds) or any(
+    # That of bytes calls the driver's `Binary`, which is there for drivers that want them wrapped.
+    sent = [value.type.dialect_impl(dialect) for value in binds if not isinstance(value.type, LargeBinary)]
+    converts = any(kind.bind_processor(dialect) for kind in sent) or any(
         value.type.dialect_impl(dialect).result_processor(dialect, None) for value in columns
     )
     rewritten = any(value.expanding or value.literal_execute for value in binds)

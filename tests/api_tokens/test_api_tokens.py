@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sqlalchemy import delete, func, insert, select, update
 
 from app.api_tokens.models import ApiToken
-from app.api_tokens.repository import ApiTokenRepository
+from app.api_tokens.repository import SIGNED_IN, TOUCH, ApiTokenRepository
 from app.auth.models import LoginSession
 from app.database.models import now
 from app.database.sessions import Database
@@ -275,6 +275,9 @@ async def test_a_call_asks_the_database_as_often_as_one_by_a_session(
     by_token = await script.get("/users/me")
     assert len(statements) == 1, statements
     assert by_token.json() == (await alice.get("/users/me")).json()
+    database = parts_of(app).database
+    prepared = [database.prepared[statement] for statement in (SIGNED_IN, TOUCH)]
+    assert all(prepared) == (database.engine.dialect.name == "postgresql")
     (row,) = (await alice.get("/users/me/tokens")).json()
     used = datetime.fromisoformat(row["last_used_at"])
     assert now() - timedelta(seconds=30) < used <= now()

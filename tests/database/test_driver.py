@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Integer,
+    LargeBinary,
     PickleType,
     String,
     bindparam,
@@ -70,6 +71,16 @@ async def test_its_rows_are_those_of_sqlalchemy_and_times_are_in_utc(database: D
     (row,) = await database.fetch_prepared(statement, parameters)
     assert tuple(row) == tuple((await database.fetch(statement, parameters))[0])
     assert row[1] == AT
+
+
+@on_postgresql
+async def test_bytes_are_sent_as_they_are(database: Database) -> None:
+    """All 256 of them."""
+    data = bytes(range(256))
+    statement = select(cast(func.encode(bindparam("data", type_=LargeBinary()), literal_column("'hex'")), String))
+    ((text_of_it,),) = await database.fetch_prepared(statement, {"data": data})
+    assert text_of_it == data.hex()
+    assert database.prepared[statement] is not None
 
 
 @on_postgresql
