@@ -138,11 +138,14 @@ def is_superusers_change(handler: BaseRouteHandler) -> bool:
 
 
 def token_scopes(app: Litestar) -> dict[str, bool]:
-    """Return the scopes by which tokens other than sessions call some route, and whether each needs a right, too."""
+    """Return the scopes that a token for scripts may have, and whether each needs a right, too.
+
+    They are those of resources by which such tokens may call some route; OpenID Connect's are for applications.
+    """
     handlers = [handler for route in app.routes if isinstance(route, HTTPRoute) for handler in route.route_handlers]
     scopes: dict[str, bool] = {}
     for handler in handlers:
-        if (scope := scope_of(handler)) and not is_superusers_change(handler):
+        if (scope := scope_of(handler)) and ":" in scope and not is_superusers_change(handler):
             scopes[scope] = scopes.get(scope, False) or right_of(handler) is not None
     return scopes
 
