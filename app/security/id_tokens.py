@@ -13,7 +13,10 @@ ALGORITHMS = ("RS256", "ES256")
 
 
 class IdTokens:
-    """Issues ID tokens, by keys that are published."""
+    """Issues ID tokens, by keys that are published.
+
+    No transaction may span that, since a key may have to be made. `amr` has spaces between its parts (RFC 8176).
+    """
 
     def __init__(self, keys: SigningKeys, issuer: str) -> None:
         self.keys = keys
@@ -32,10 +35,7 @@ class IdTokens:
         access_token: str,
         lifetime: timedelta,
     ) -> str:
-        """Return an ID token, which is sent beside an access token. Raise ValueError for another algorithm.
-
-        `amr` has spaces between its parts (RFC 8176). No transaction may span this, as a key may have to be made.
-        """
+        """Return an ID token, which is sent beside an access token. Raise ValueError for another algorithm."""
         if alg not in ALGORITHMS:
             raise ValueError(f"No ID token is signed by {alg}")
         issued = int(time())
