@@ -42,6 +42,7 @@ FEATURES: Sequence[FeatureFactory] = [
         "users",
         "auth",
         "items",
+        "oauth",
         "openid",
         "history",
         "api_tokens",
@@ -81,7 +82,7 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
     index_query_parameters(application)
     resolve_one_by_one(application)
     # Litestar's middleware doesn't see requests that match no route: https://github.com/litestar-org/litestar/issues/175
-    application.asgi_handler = asgi_handler(application, settings, metrics, tracing)
+    application.asgi_handler = asgi_handler(application, settings, combined.layers, metrics, tracing)
     return application
 
 
@@ -91,7 +92,7 @@ def feature_names(features: Sequence[FeatureFactory]) -> list[str]:
 
 
 def combine_all(parts: Parts, features: Sequence[FeatureFactory]) -> Feature:
-    """Return all features as one, and tell the parts what all bring: links, scopes, bearer tokens, grants, events."""
+    """Return all features as one, and tell the parts what all bring: links, scopes, bearer tokens, grants and so on."""
     combined = combine([common_feature(parts), *(feature(parts) for feature in features)])
     parts.scopes.update(combined.scopes)
     parts.links.update(combined.links)
@@ -158,12 +159,19 @@ def lifespan(
 
 
 def asgi_handler(
-    application: Litestar, settings: Settings, observer: RequestObserver | None, tracing: "Tracing | None"
+    application: Litestar,
+    settings: Settings,
+    layers: Sequence[Callable[[ASGIApp], ASGIApp]],
+    observer: RequestObserver | None,
+    tracing: "Tracing | None",
 ) -> ASGIApp:
     """Return the application's ASGI handler, wrapped in the layers that every request passes first."""
     public_url = urlsplit(settings.url)
-    handler: ASGIApp = Edge(
-        application.asgi_handler,
+    handler = application.asgi_handler
+    for layer in layers:
+        handler = layer(handler)
+    handler = Edge(
+        handler,
         allow=allow_headers(application),
         https=public_url.scheme == "https",
         observer=observer,

@@ -35,6 +35,11 @@ INLINE = re.compile(
 OPERATORS_COMMANDS = {
     "alembic upgrade head": "",
     "litestar create-superuser": "Superuser root has id 2",
+    "litestar create-client --help": "Register an application",
+    "litestar create-client Counter --redirect-uri http://127.0.0.1:9/callback "
+    '--scope "openid profile offline_access items:read"': "client_secret: ",
+    'litestar create-client "Umbrella Counter" --redirect-uri https://app.example.com/callback '
+    '--scope "openid profile offline_access items:read"': "client_secret: ",
     "litestar jobs work": "mail_written",
     "litestar jobs dead": "verification_mail",
     "litestar jobs retry 1": "1 jobs enqueued again",

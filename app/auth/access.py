@@ -5,6 +5,7 @@ from typing import Protocol
 
 from app.auth.repository import SessionRepository
 from app.database.sessions import Transaction
+from app.security.applications import Applications
 
 
 class TokenKind(Protocol):
@@ -17,12 +18,14 @@ class TokenKind(Protocol):
 class Access:
     """The access to accounts: by sessions, and by the tokens of other features."""
 
-    def __init__(self, sessions: SessionRepository, kinds: Mapping[str, TokenKind]) -> None:
+    def __init__(self, sessions: SessionRepository, kinds: Mapping[str, TokenKind], applications: Applications) -> None:
         self.sessions = sessions
         self.kinds = kinds
+        self.applications = applications
 
     async def end(self, transaction: Transaction, user_id: int) -> None:
-        """End every session and every token of a user."""
+        """End every session and every token of a user, and what applications may do."""
         await self.sessions.end_all(transaction, user_id)
+        await self.applications.end_all(transaction, user_id)
         for kind in self.kinds.values():
             await kind.end_all(transaction, user_id)

@@ -42,13 +42,20 @@ class SignedIn(Struct, frozen=True):
     """The methods by which the session was signed in (RFC 8176), with spaces between them."""
     authenticated_at: datetime | None = None
     """When the session's user last proved who they are."""
+    client_id: str | None = None
+    """The application to which the session belongs; None for a session of the user's own."""
     token_id: int | None = None
     """The API token that came, whose session is NO_SESSION; None for an access token of a session."""
 
     @property
+    def is_person(self) -> bool:
+        """False for an application that acts for itself: its id is 0, and its rights are its scopes."""
+        return self.id != 0
+
+    @property
     def is_own_session(self) -> bool:
         """True for a session of the user's own, and False for a token that was given to a program."""
-        return self.token_id is None
+        return self.token_id is None and self.client_id is None
 
     @property
     def affinity(self) -> int:

@@ -26,7 +26,7 @@ from app.auth.schemas import (
     TokenRequest,
 )
 from app.auth.scopes import InvalidScope
-from app.auth.service import AuthService, InvalidRefreshToken
+from app.auth.service import AuthService, InvalidClient, InvalidRefreshToken, UnauthorizedClient
 from app.auth.sessions import SessionNotFound, SessionService
 from app.auth.sign_in import WrongCredentials
 from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
@@ -36,6 +36,7 @@ from app.http.client import calling_client
 from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided, check_coding, media_type
+from app.security.applications import Application
 from app.security.limits import Client
 from app.security.second_step import MfaRequired
 
@@ -84,15 +85,20 @@ def required(form: Mapping[str, str], name: str) -> str:
     return form[name]
 
 
+def authorization_of(request: Request[Any, Any, Any]) -> list[str]:
+    """Return the lines of a request's Authorization header, by which an application may say who it is."""
+    return request.headers.getall("authorization", [])
+
+
 def grants_of(auth: AuthService) -> dict[str, Grant]:
     """Return the grants by which people sign in and stay so: the password's and the refresh token's."""
 
-    async def log_in(form: Mapping[str, str], client: Client) -> Token:
+    async def log_in(form: Mapping[str, str], client: Client, application: Application | None) -> Token:
         name, password = required(form, "username"), required(form, "password")
-        return await auth.login(name, password, client, form.get("scope"), otp=form.get("otp"))
+        return await auth.login(name, password, client, form.get("scope"), application, otp=form.get("otp"))
 
-    async def refresh(form: Mapping[str, str], client: Client) -> Token:
-        return await auth.refresh(required(form, "refresh_token"), client, form.get("scope"))
+    async def refresh(form: Mapping[str, str], client: Client, application: Application | None) -> Token:
+        return await auth.refresh(required(form, "refresh_token"), client, form.get("scope"), application)
 
     return {"password": Grant(log_in, PasswordForm), "refresh_token": Grant(refresh, RefreshForm)}
 
@@ -114,7 +120,9 @@ class OAuthController(Controller):
             UnsupportedGrantType,
             InvalidScope,
             InvalidRefreshToken,
+            UnauthorizedClient,
             WrongCredentials,
+            InvalidClient,
             MfaRequired,
             TooManyRequests,
         ),
@@ -132,7 +140,8 @@ class OAuthController(Controller):
         grant: Grant | None = state.parts.grants.get(form.get("grant_type", "password"))
         if grant is None:
             raise UnsupportedGrantType
-        return Response(await grant.answer(form, calling_client(request)), headers=NO_STORE)
+        application = await state.parts.applications.authenticate(form, authorization_of(request))
+        return Response(await grant.answer(form, calling_client(request), application), headers=NO_STORE)
 
     @post(
         "/revoke",
@@ -141,7 +150,7 @@ class OAuthController(Controller):
         dependencies={"form": Provide(read_form)},
         request_max_body_size=MAX_FORM_BYTES,
         summary="Log out",
-        responses=raises(OAuthError),
+        responses=raises(OAuthError, UnauthorizedClient, InvalidClient),
     )
     async def revoke(self, request: Request[Any, Any, Any], auth: Auth, state: State, form: Form) -> Response[None]:
         """End the session of an access or a refresh token, or a token of another kind (RFC 7009).
@@ -149,8 +158,12 @@ class OAuthController(Controller):
         Unknown tokens are fine too.
         """
         token = required(form, "token")
+        application = await state.parts.applications.authenticate(form, authorization_of(request))
         kinds: Mapping[str, BearerKind] = state.parts.bearers
-        await kinds.get(token[:PREFIX_LENGTH], auth).revoke(token, calling_client(request))
+        if kind := kinds.get(token[:PREFIX_LENGTH]):
+            await kind.revoke(token, calling_client(request))
+        else:
+            await auth.revoke(token, calling_client(request), application)
         return Response(None, media_type=MediaType.TEXT)
 
 

@@ -55,12 +55,15 @@ def feature(parts: Parts) -> Feature:
     """Return the guard, the OAuth2 endpoints, and the routes of the caller's sessions and password."""
     credentials, sessions = CredentialRepository(parts.database), SessionRepository(parts.database)
     fresh_sign_in = timedelta(minutes=parts.settings.fresh_sign_in_minutes)
-    guard = create_guard(AccessTokens(parts.tokens, sessions), parts.bearers, parts.scopes, fresh_sign_in)
+    guard = create_guard(
+        AccessTokens(parts.tokens, sessions, parts.applications), parts.bearers, parts.scopes, fresh_sign_in
+    )
     auth = create_auth_service(parts)
+    closed = set() if parts.settings.password_grant else {"password"}
     return Feature(
         routes=[OAuthController, DiscoveryController, CredentialController],
         scopes=OPENID_SCOPES,
-        grants=grants_of(auth),
+        grants={kind: grant for kind, grant in grants_of(auth).items() if kind not in closed},
         events=EVENTS,
         tags=[Tag("Authentication", "Signing in, by OAuth2's password grant (RFC 6749, section 4.3).")],
         dependencies=provide(
@@ -86,7 +89,7 @@ def create_auth_service(parts: Parts) -> AuthService:
         PasswordSignIn(credentials, parts.passwords, parts.limits, parts.events, parts.second_steps),
         parts.tokens,
         lifetimes(parts.settings),
-        parts.scopes,
+        parts.applications,
         parts.events,
     )
 
@@ -107,7 +110,7 @@ def create_credential_service(parts: Parts) -> CredentialService:
 
 def create_access(parts: Parts) -> Access:
     """Return what ends sessions and tokens."""
-    return Access(SessionRepository(parts.database), parts.bearers)
+    return Access(SessionRepository(parts.database), parts.bearers, parts.applications)
 
 
 def lifetimes(settings: Settings) -> Lifetimes:

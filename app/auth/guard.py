@@ -17,11 +17,13 @@ from app.errors import AppError, Unauthorized
 from app.http.access import (
     SECURITY_SCHEME,
     NotAllowedWithThisToken,
+    PersonNeeded,
     check_fresh,
     check_right,
     check_scope,
     is_public,
     own_session_fields,
+    right_of,
 )
 from app.http.bearers import PREFIX_LENGTH, BearerReader
 from app.http.client import calling_client
@@ -101,10 +103,12 @@ async def check_access(request: SignedInRequest, user: SignedIn) -> None:
 
 
 async def check_token(request: SignedInRequest, user: SignedIn, scopes: Sequence[str]) -> None:
-    """Raise NotAllowedWithThisToken and InsufficientScope unless a token of scopes may make a request."""
+    """Raise NotAllowedWithThisToken, InsufficientScope and PersonNeeded unless a token of scopes may make a request."""
     if await needs_own_session(request):
         raise NotAllowedWithThisToken
     check_scope(request.route_handler, scopes, is_own_session=user.is_own_session)
+    if not user.is_person and right_of(request.route_handler) is None:
+        raise PersonNeeded
 
 
 async def needs_own_session(request: SignedInRequest) -> bool:

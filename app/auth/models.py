@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+import app.oauth.models  # noqa: F401 - the table that `grant_id` refers to, also where that feature is left out
 from app.database.models import Base, BigInt, now
 
 HAS_COOKIE = text("cookie_digest IS NOT NULL")
@@ -35,6 +36,9 @@ class LoginSession(Base):
     address: Mapped[str] = mapped_column(String(64))
     # The scopes to which it was narrowed, with spaces between them; NULL where it may do everything.
     scope: Mapped[str | None] = mapped_column(Text)
+    # The application that it belongs to, and what was granted to that; NULL for a session of the person's own.
+    client_id: Mapped[str | None] = mapped_column(String(64))
+    grant_id: Mapped[int | None] = mapped_column(ForeignKey("oauth_grants.id", ondelete="CASCADE"), index=True)
     generation: Mapped[int] = mapped_column(default=0)
     # How often the refresh that led to this generation was asked for again.
     repeats: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -122,6 +122,7 @@ LIVE = (
         LoginSession.scope,
         LoginSession.amr,
         AUTHENTICATED_AT,
+        LoginSession.client_id,
     )
     .join(LoginSession, LoginSession.user_id == User.id)
     .where(LoginSession.expires_at > bindparam("now"), User.is_active)
@@ -129,6 +130,8 @@ LIVE = (
 SIGNED_IN = LIVE.where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"))
 IN_BROWSER = LIVE.add_columns(LoginSession.created_at).where(LoginSession.cookie_digest == bindparam("digest"))
 OWN_SESSION = (LoginSession.id == bindparam("session_id")) & (LoginSession.user_id == bindparam("owner"))
+# A session of the person's own, and not one that an application acts by.
+OWN = LoginSession.client_id.is_(None)
 TOUCH = (
     update(LoginSession)
     .where(OWN_SESSION, LoginSession.last_used_at <= bindparam("before"))
@@ -161,7 +164,7 @@ LIST = (
         LoginSession.created_at,
         LoginSession.last_used_at,
     )
-    .where(LoginSession.user_id == bindparam("owner"), LoginSession.expires_at > bindparam("now"))
+    .where(OWN, LoginSession.user_id == bindparam("owner"), LoginSession.expires_at > bindparam("now"))
     .order_by(LoginSession.last_used_at.desc())
 )
 
@@ -218,11 +221,17 @@ class SessionRepository(Repository[LoginSession]):
         return [LiveSession(*row) for row in await self.rows(LIST, {"owner": user_id, "now": now()})]
 
     async def open(self, transaction: Transaction, columns: dict[str, object], *, max_sessions: int) -> None:
-        """Add a session, and end the user's oldest ones when there are more than `max_sessions`."""
+        """Add a session, and end the user's oldest ones when there are more than `max_sessions`.
+
+        Those of each application are counted apart, so that none ends the person's own.
+        """
         await transaction.execute(insert(LoginSession).values(**columns))
-        newest = select(LoginSession.id).where(LoginSession.user_id == columns["user_id"])
+        alike = (LoginSession.user_id == columns["user_id"]) & LoginSession.client_id.is_not_distinct_from(
+            columns["client_id"]
+        )
+        newest = select(LoginSession.id).where(alike)
         kept = newest.order_by(LoginSession.created_at.desc(), LoginSession.id).limit(max_sessions)
-        surplus = (LoginSession.user_id == columns["user_id"]) & LoginSession.id.not_in(kept)
+        surplus = alike & LoginSession.id.not_in(kept)
         await transaction.execute(delete(LoginSession).where(surplus))
 
     async def current(self, transaction: Transaction, session_id: int, user_id: int, generation: int) -> Current | None:
@@ -281,6 +290,16 @@ class SessionRepository(Repository[LoginSession]):
         """End a user's session, even if it has expired; return False when there is none."""
         condition = (LoginSession.id == session_id) & (LoginSession.user_id == user_id)
         return bool(await self._end(transaction, condition))
+
+    async def end_own(self, transaction: Transaction, session_id: int, user_id: int) -> bool:
+        """End a session of a user's own; return False when there is none, or an application acts by it."""
+        condition = (LoginSession.id == session_id) & (LoginSession.user_id == user_id) & OWN
+        return bool(await self._end(transaction, condition))
+
+    async def end_other_own(self, transaction: Transaction, user_id: int, *, but: int) -> int:
+        """End every session of a user's own but one, and return their number; applications keep theirs."""
+        condition = (LoginSession.user_id == user_id) & (LoginSession.id != but) & OWN
+        return len(await self._end(transaction, condition))
 
     async def end_all(self, transaction: Transaction, user_id: int, *, but: int = 0) -> int:
         """End every session of a user but one, and return their number; no session has the id 0."""

@@ -129,19 +129,32 @@ class Token(Struct):
     ]
     token_type: Literal["bearer"]
     expires_in: Annotated[int, Meta(description="Seconds for which the access token is valid.", examples=[1800])]
-    refresh_token: Annotated[
-        str,
-        Meta(
-            description="Buys the next pair of tokens, once.",
-            examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
-        ),
-    ]
+    refresh_token: (
+        Annotated[
+            str,
+            Meta(
+                description="Buys the next pair of tokens, once. An application gets one for `offline_access` only.",
+                examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6InJ0K2p3dCJ9..."],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     scope: (
         Annotated[
             str,
             Meta(
                 description="The scopes of the access token; absent where it may do everything that its user may.",
                 examples=["items:read items:write"],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    id_token: (
+        Annotated[
+            str,
+            Meta(
+                description="Tells an application who has signed in; for the scope `openid` (OpenID Connect Core).",
+                examples=["eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9..."],
             ),
         ]
         | UnsetType

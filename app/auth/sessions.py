@@ -65,13 +65,13 @@ class SessionService:
 
     async def end(self, transaction: Transaction, caller: Caller, session_id: int) -> None:
         """End one session of the caller's. Raise SessionNotFound."""
-        if not await self.sessions.end(transaction, session_id, caller.id):
+        if not await self.sessions.end_own(transaction, session_id, caller.id):
             raise SessionNotFound
         await caller.record(self.events, transaction, "session_ended", ended_id=session_id)
 
     async def end_others(self, transaction: Transaction, caller: Caller) -> None:
-        """End all sessions of the caller's but the one of the request."""
-        count = await self.sessions.end_all(transaction, caller.id, but=caller.session_id)
+        """End all sessions of the caller's own but the one of the request."""
+        count = await self.sessions.end_other_own(transaction, caller.id, but=caller.session_id)
         await caller.record(self.events, transaction, "other_sessions_ended", count=count)
 
 

@@ -56,6 +56,12 @@ class NotAllowedWithThisToken(Forbidden):
     detail = "Not allowed with this token"
 
 
+class PersonNeeded(Forbidden):
+    """The route is a person's, and an application acts for itself."""
+
+    detail = "Only a person can do this"
+
+
 class InsufficientScope(Forbidden):
     """The token lacks the scope that the route needs (RFC 6750, section 3.1)."""
 

@@ -11,7 +11,7 @@ from litestar import Controller, Request, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.spec import Tag
-from litestar.types import ControllerRouterHandler, Middleware, OnAppInitHandler
+from litestar.types import ASGIApp, ControllerRouterHandler, Middleware, OnAppInitHandler
 from msgspec import Struct
 
 from app.database.replicas import Replicas, Standby
@@ -25,6 +25,7 @@ from app.jobs.mail import MailSender, create_mailer
 from app.jobs.mailboxes import MailQueue
 from app.jobs.queue import JobQueue
 from app.jobs.worker import JobHandler
+from app.security.applications import Applications
 from app.security.encryption import Encryption
 from app.security.events import Events
 from app.security.limits import Limits
@@ -65,20 +66,17 @@ class Parts:
         self.jobs = JobQueue(self.database)
         self.mails = MailQueue(self.jobs, secret=settings.secret_key)
         self.mail = create_mail_sender(settings, self.account_url)
-        self._begin_collections()
-
-    def _begin_collections(self) -> None:
-        """Begin what the features bring and others ask for; it is filled when all features are built."""
         self.links: dict[str, str] = {}
         """The links of all features in the header that all pages share."""
         self.scopes: dict[str, str] = {}
         """The scopes of all features, and what each is for."""
+        self.applications = Applications(self.scopes)
         self.bearers: dict[str, BearerKind] = {}
         """The kinds of bearer tokens of all features, by their prefixes; access tokens are none of them."""
-        self.grants: dict[str, Grant] = {}
-        """The grants of all features, by their `grant_type`."""
         self.metadata: dict[str, Any] = {}
         """What the features say of themselves in the server's metadata (RFC 8414)."""
+        self.grants: dict[str, Grant] = {}
+        """The grants of all features, by their `grant_type`."""
         self.second_steps: list[SecondStep] = []
         """The checks of what a sign-in by password needs, too, where an account has a second factor."""
         self.checks: list[Check] = []
@@ -171,6 +169,8 @@ class Feature(Struct, frozen=True, kw_only=True):
     """The dependencies of handlers, by the names of their arguments."""
     on_app_init: Sequence[OnAppInitHandler] = ()
     middleware: Sequence[Middleware] = ()
+    layers: Sequence[Callable[[ASGIApp], ASGIApp]] = ()
+    """The layers around the whole application, which every request passes before its route is looked for."""
     jobs: Mapping[str, JobHandler] = {}
     """The handler of each kind of job."""
     chores: Sequence[Chore] = ()
@@ -195,6 +195,7 @@ def combine(features: Sequence[Feature]) -> Feature:
         dependencies=union(feature.dependencies for feature in features),
         on_app_init=[handler for feature in features for handler in feature.on_app_init],
         middleware=[layer for feature in features for layer in feature.middleware],
+        layers=[layer for feature in features for layer in feature.layers],
         jobs=union(feature.jobs for feature in features),
         chores=[chore for feature in features for chore in feature.chores],
         commands=[command for feature in features for command in feature.commands],

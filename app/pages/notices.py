@@ -6,6 +6,9 @@ NOTICES = {
         "Your address is back, and everybody was signed out. A mail is on its way with which you set a new password."
     ),
     "address-verified": "Thank you: your e-mail address is confirmed.",
+    "device-allowed": "The device is in. You can go on there.",
+    "device-refused": "The device was not let in.",
+    "grant-ended": "That application may do nothing for you any more.",
     "deleted": "Your account is gone, with all that belonged to it.",
     "mail-sent": "A mail is on its way. It may take a minute or two.",
     "password-changed": "Your password was changed, and every other session was ended.",

@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from jinja2.utils import Namespace
 from litestar import Request, Response
@@ -36,9 +36,11 @@ FOR_ALL = PUBLIC | LENIENT
 FOR_MEMBERS = FOR_ALL | {MEMBERS_KEY: True}
 """Of pages for whoever is signed in; others are sent to sign in, and back."""
 # A browser takes a backslash for a slash, and passes over tabs and line breaks, so none may be in the path.
-OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]{0,2000}\Z")
+OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]{0,6000}\Z")
 # Nobody comes back to these.
-PASSED_ONCE = (SIGN_IN, CONFIRM, "/account/sign-up", "/account/sign-out")
+DECISION = "/authorize/decision"
+PASSED_ONCE = (DECISION, SIGN_IN, CONFIRM, "/account/sign-up", "/account/sign-out")
+SOURCE = re.compile(r"https?://[a-z0-9.\[\]:-]+|[a-z][a-z0-9+-]*\.[a-z0-9+.-]*:")
 RANDOM_BYTES = 32
 VALID_BROWSER = re.compile(r"[\w-]{43}\Z", re.ASCII)
 POLICY = (
@@ -145,6 +147,7 @@ class Visit:
         **context: object,
     ) -> Response[Any]:
         """Return a page. `targets` are origins to which its forms may lead, by redirects, besides this service's."""
+        targets = targets or way_out(self.next)
         policy = POLICY.format(targets=f" {targets}" if targets else "")
         if not self.is_known:
             self.cookies.append(self.site.cookie(self.site.browser_cookie, self.browser))
@@ -212,6 +215,17 @@ Visiting = Provided[Visit]
 def own_path(text: str) -> str:
     """Return a path of this service as it is, and an empty text for anything else."""
     return text if OWN_PATH.match(text) and urlsplit(text).path.rstrip("/") not in PASSED_ONCE else ""
+
+
+def way_out(path: str) -> str:
+    """Return what a policy calls the place to which a sign-in leads in the end: an application's origin or scheme.
+
+    A browser lets a form lead nowhere else, by redirects neither. It is empty where the path stays here.
+    """
+    parts = urlsplit(path)
+    uris = parse_qs(parts.query).get("redirect_uri", []) if parts.path == "/authorize" else []
+    match = SOURCE.match(uris[0]) if uris else None
+    return match[0] if match else ""
 
 
 def has_route(request: Request[Any, Any, Any]) -> bool:

@@ -45,7 +45,7 @@ class Claims(Struct, frozen=True, omit_defaults=True):
 
     iss: str
     aud: str
-    sub: Annotated[str, Meta(pattern="^[1-9][0-9]{0,17}$")]
+    sub: Annotated[str, Meta(pattern="^([1-9][0-9]{0,17}|client:[0-9A-Za-z]{1,64})$")]
     jti: str
     iat: int
     exp: int
@@ -55,13 +55,20 @@ class Claims(Struct, frozen=True, omit_defaults=True):
     """The generation of a refresh token: the number of times that its session had been refreshed before."""
     scope: str = ""
     """The scopes of an access token (RFC 9068, section 2.2.3); without any, it may do everything that its user may."""
+    client_id: str = ""
+    """The application of an access or a refresh token (RFC 9068, section 2.2); none for a person's own session."""
     state: str = ""
     """A fingerprint of what a mailed token may change; once that has changed, the token no longer works."""
 
     @property
     def user_id(self) -> int:
-        """The id of the user for whom the token was issued."""
-        return int(self.sub)
+        """The id of the user for whom the token was issued; 0, which nobody has, for an application's own."""
+        return 0 if self.is_applications else int(self.sub)
+
+    @property
+    def is_applications(self) -> bool:
+        """True for an access token by which an application acts for itself (RFC 9068, section 2.2)."""
+        return self.sub.startswith("client:")
 
 
 class Tokens:
@@ -107,26 +114,28 @@ class Tokens:
     def issue(
         self,
         kind: str,
-        user_id: int,
+        subject: int | str,
         lifetime: timedelta,
         *,
         sid: int = 0,
         gen: int = 0,
         scope: str = "",
+        client_id: str = "",
         state: str = "",
     ) -> str:
-        """Return a signed token of one kind, which is valid from now on for `lifetime`."""
+        """Return a signed token of one kind for a user's id or an application, valid from now on for `lifetime`."""
         issued = int(time())
         claims = Claims(
             iss=self.issuer,
             aud=self.issuer,
-            sub=str(user_id),
+            sub=str(subject),
             jti=secrets.token_urlsafe(12),
             iat=issued,
             exp=issued + int(lifetime.total_seconds()),
             sid=sid,
             gen=gen,
             scope=scope,
+            client_id=client_id,
             state=state,
         )
         if kind == ACCESS and self.signing_keys:

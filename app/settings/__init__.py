@@ -57,6 +57,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     refresh_token_absolute_days: Days = 90
     fresh_sign_in_minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 10
     """For which a sign-in is recent enough for what governs how somebody signs in."""
+    password_grant: bool = True
+    """Whether applications and scripts sign people in by their names and passwords."""
     registration: Literal["open", "closed"] = "open"
     registrations_per_hour: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Of one client network."""

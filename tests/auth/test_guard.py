@@ -36,8 +36,10 @@ PUBLIC = {
     "GET /health/live",
     "GET /health/ready",
     "GET /openapi.json",
+    "POST /device_authorization",
     "POST /email-undo/confirm",
     "POST /email-verification/confirm",
+    "POST /introspect",
     "POST /password-reset",
     "POST /password-reset/confirm",
     "POST /revoke",
@@ -230,7 +232,7 @@ def operations(app: Litestar) -> list[tuple[str, str]]:
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for method in route.methods
-        if method != "OPTIONS" and not route.path_format.startswith("/account")
+        if method != "OPTIONS" and not route.path_format.startswith(("/account", "/authorize"))
     ]
 
 

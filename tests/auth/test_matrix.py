@@ -17,6 +17,7 @@ from app.users.models import User
 from tests.api_tokens.tokens import add_token
 from tests.auth.oauth import Pair, bearer, execute, fetch, open_session
 from tests.factories import PASSWORD, add_user, create_item
+from tests.oauth.flow import DEVICE, add_client, credentials, grant_to
 from tests.outbox import deliver, token_in
 from tests.users.undo import undo_token
 
@@ -90,6 +91,10 @@ class World:
             await hers.post("/email-verification")
             await hers.post("/password-reset", json={"email": alice.email})
         self.ids = {"user_id": alice.id, "item_id": item["id"], "session_id": row.id}
+        application = await add_client(self.app)
+        self.ids["grant_id"] = await grant_to(self.app, alice.id, application)
+        self.bodies["introspect"] = {"token": "unknown", **credentials(application)}
+        self.bodies["authorize_device"] = credentials(await add_client(self.app, **DEVICE))
         for mail in await deliver(self.app, self.settings):
             if "#token=" in mail.get_content():
                 page = re.search(r"/account/([a-z-]+)#", mail.get_content())
@@ -250,6 +255,7 @@ def in_order(document: Operation) -> list[tuple[str, str, Operation]]:
     """Return all operations, those last that end what the others need, and parts before what they are part of."""
     rank = {
         "end_session": 1,
+        "end_grant": 1,
         "end_api_token": 1,
         "end_other_sessions": 2,
         "reset_password": 3,

@@ -135,10 +135,14 @@ async def test_the_metadata_name_the_endpoints_by_the_public_url(settings: Setti
         "token_endpoint": "https://api.example.org/token",
         "revocation_endpoint": "https://api.example.org/revoke",
         "scopes_supported": list(parts_of(app).scopes),
-        "grant_types_supported": ["password", "refresh_token"],
-        "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": ["none"],
-        "revocation_endpoint_auth_methods_supported": ["none"],
+        "authorization_endpoint": "https://api.example.org/authorize",
+        "introspection_endpoint": "https://api.example.org/introspect",
+        "device_authorization_endpoint": "https://api.example.org/device_authorization",
+        "grant_types_supported": list(parts_of(app).grants),
+        "response_types_supported": ["code"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
         "service_documentation": "https://api.example.org/docs",
     }
     assert answer.json() | expected == answer.json()

@@ -195,7 +195,7 @@ async def good_token(label: str) -> str:
         "POST /password-reset/confirm": (RESET, reset_state(user)),
     }.get(label)
     if state is None:
-        return (await open_session(user.id)).refresh_token
+        return str((await open_session(user.id)).refresh_token)
     token: str = app.state.tokens.issue(state[0], user.id, timedelta(minutes=10), state=state[1])
     return token
 

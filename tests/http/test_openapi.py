@@ -16,7 +16,7 @@ from tests.factories import SECRET, People
 
 Document = dict[str, Any]
 PROBLEM = "application/problem+json"
-OAUTH_PATHS = {"/token", "/revoke"}
+OAUTH_PATHS = {"/token", "/revoke", "/introspect", "/device_authorization"}
 
 
 @pytest.fixture

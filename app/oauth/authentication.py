@@ -1,0 +1,109 @@
+"""The authentication of applications at the token endpoint and its like (RFC 6749, section 2.3)."""
+
+import hmac
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from urllib.parse import unquote_plus
+
+from msgspec import Struct
+
+from app.auth.service import InvalidClient
+from app.database.models import now
+from app.database.sessions import Transaction
+from app.errors import OAuthError
+from app.oauth.repository import (
+    ClientNotFound,
+    ClientRepository,
+    ClientTokenRepository,
+    GrantRepository,
+    StoredClient,
+)
+from app.security.applications import Application
+from app.security.random_tokens import digest
+
+
+class Credentials(Struct, frozen=True):
+    """The name and the secret of an application; a secret that isn't there is empty."""
+
+    client_id: str
+    secret: str
+
+
+class StoredApplications:
+    """The service that finds out which application sends a form, and keeps what people grant to it."""
+
+    def __init__(
+        self, clients: ClientRepository, grants: GrantRepository, client_tokens: ClientTokenRepository
+    ) -> None:
+        self.clients = clients
+        self.client_tokens = client_tokens
+        self.grants = grants
+
+    async def authenticate(self, form: Mapping[str, str], authorization: Sequence[str]) -> StoredClient | None:
+        """Return the application that a form names, or its `Authorization: Basic`; None where none is known by it.
+
+        Raise InvalidClient for a wrong secret, and OAuthError for a secret that comes twice. Whatever a public
+        application sends as its secret is ignored.
+        """
+        basic = basic_credentials(authorization)
+        name = basic.client_id if basic else form.get("client_id", "")
+        client = await self.clients.by_client_id(name) if name else None
+        if client is None or not client.confidential:
+            return client
+        if basic and ("client_secret" in form or form.get("client_id", name) != name):
+            raise OAuthError("The client is named twice")
+        if not has_secret(client, basic.secret if basic else form.get("client_secret", "")):
+            raise InvalidClient
+        return client
+
+    async def required(self, form: Mapping[str, str], authorization: Sequence[str]) -> StoredClient:
+        """Return the application that sends a form. Raise InvalidClient for none, and as `authenticate` does."""
+        client = await self.authenticate(form, authorization)
+        if client is None:
+            raise InvalidClient
+        return client
+
+    async def open_grant(self, transaction: Transaction, user_id: int, application: Application, scope: str) -> int:
+        """Return the id of a person's grant to an application, which has these scopes from now on.
+
+        The person's row is locked. Raise InvalidClient when the application has been removed.
+        """
+        try:
+            return await self.grants.widen(transaction, user_id, application.id, scope)
+        except ClientNotFound:
+            raise InvalidClient from None
+
+    async def end_all(self, transaction: Transaction, user_id: int) -> None:
+        """End all that a person has granted, with all its sessions."""
+        await self.grants.end_all(transaction, user_id)
+
+    async def scope_of_token(self, token_id: int, client_id: str) -> str | None:
+        """Return the scopes that an application may have by a token of its own; None when the token has ended."""
+        return await self.client_tokens.scope_of(token_id, client_id, now())
+
+    async def end_token(self, transaction: Transaction, token_id: int) -> bool:
+        """End an application's own token; return False when there is none."""
+        return await self.client_tokens.end(transaction, token_id)
+
+
+def has_secret(client: StoredClient, secret: str) -> bool:
+    """Return whether an application has a secret, or had it until a day ago at most."""
+    given = digest(secret)
+    is_new = hmac.compare_digest(given, client.secret_digest or b"")
+    is_former = hmac.compare_digest(given, client.former_secret_digest or b"")
+    return is_new or (is_former and client.former_secret_until is not None and client.former_secret_until > now())
+
+
+def basic_credentials(authorization: Sequence[str]) -> Credentials | None:
+    """Return what the one Authorization header says by the scheme Basic, each part of it encoded as in a form.
+
+    Return None for another scheme, and for what can't be read: that names no application.
+    """
+    scheme, _, encoded = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, _, secret = b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return Credentials(unquote_plus(name), unquote_plus(secret))

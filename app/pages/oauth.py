@@ -1,0 +1,165 @@
+"""The pages of applications: /authorize, and in the account those that may act for a person, and devices."""
+
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from litestar import Request, Response, get, post
+from litestar.datastructures import State
+from litestar.response import Redirect
+from litestar.types import ControllerRouterHandler
+
+from app.errors import BadRequest
+from app.http.requests import InTransaction, Provided, check_request
+from app.oauth.authorization import AuthorizationRequest, AuthorizationService, InvalidApplication, Refusal, Step
+from app.oauth.controller import Clients, Grants
+from app.oauth.device import DeviceService
+from app.oauth.redirects import source_of
+from app.oauth.repository import ClientNotFound
+from app.pages.forms import required
+from app.pages.visit import CONFIRM, DECISION, FOR_ALL, FOR_MEMBERS, SIGN_IN, Row, Visit, Visiting, shows
+
+AUTHORIZE = "/authorize"
+APPLICATIONS = "/account/applications"
+DEVICE = "/account/device"
+LONGEST_CODE = 40
+MAX_QUERY = 3000
+MAX_FORM_BYTES = 8 * 1024
+Authorization = Provided[AuthorizationService]
+
+
+class RequestTooLong(BadRequest):
+    """The parameters are longer than anybody needs, and would not fit into the pages' own addresses."""
+
+    detail = "The application has sent more than fits into one address"
+
+
+@get(AUTHORIZE, opt=FOR_ALL)
+async def authorize(visit: Visiting, authorization: Authorization, state: State) -> Response[Any]:
+    """Answer an application, or ask the person what has to be asked first."""
+    query = visit.request.scope["query_string"].decode("latin-1")
+    try:
+        request = await read(authorization, query)
+        match await authorization.next_step(request, visit.user):
+            case Step.SIGN_IN:
+                return to_sign_in(visit, authorization, request)
+            case Step.CONSENT:
+                return consent_page(visit, request, query, state.parts.scopes)
+            case Step.NOTHING:
+                return await approve(visit, authorization, request)
+    except Refusal as refusal:
+        return visit.redirect(refusal.location)
+
+
+@post(DECISION, opt=FOR_MEMBERS, status_code=200)
+async def decide(visit: Visiting, authorization: Authorization) -> Response[Any]:
+    """Take the person's answer to the question that they were shown, and no more than that."""
+    query = visit.form.get("request", "")
+    try:
+        request = await read(authorization, query)
+        if authorization.must_sign_in_again(request, visit.member):
+            return visit.redirect(f"{AUTHORIZE}?{query}")
+        if visit.form.get("decision") != "allow":
+            raise authorization.refusal(request, "access_denied", "The person has said no")
+        return await approve(visit, authorization, request)
+    except Refusal as refusal:
+        return visit.redirect(refusal.location)
+
+
+@post(AUTHORIZE, opt=FOR_ALL, status_code=303, before_request=check_request, request_max_body_size=MAX_FORM_BYTES)
+async def authorize_by_form(request: Request[Any, Any, Any]) -> Redirect:
+    """Turn the form of an application into the address with the same parameters: only that brings the cookie along."""
+    try:
+        pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise BadRequest("The form is malformed") from None
+    return Redirect(f"{AUTHORIZE}?{urlencode(pairs)}", status_code=303, headers={"Cache-Control": "no-store"})
+
+
+async def read(authorization: AuthorizationService, query: str) -> AuthorizationRequest:
+    """Return the request of a query. Raise RequestTooLong, InvalidApplication and Refusal."""
+    if len(query) > MAX_QUERY:
+        raise RequestTooLong
+    try:
+        return await authorization.read(parse_qsl(query, keep_blank_values=True, errors="strict"))
+    except ValueError:  # The query isn't UTF-8.
+        raise InvalidApplication from None
+
+
+async def approve(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> Response[Any]:
+    """Return the way back to an application, with a code. Raise InvalidApplication when it has just been removed."""
+    try:
+        return visit.redirect(await authorization.approve(request, visit.member, visit.client))
+    except ClientNotFound:
+        raise InvalidApplication from None
+
+
+def to_sign_in(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> Response[Any]:
+    """Return the way to sign in, or once more where somebody is, and back to here."""
+    back = f"{AUTHORIZE}?{urlencode(authorization.after_sign_in(request))}"
+    return visit.redirect(f"{CONFIRM if visit.user else SIGN_IN}?{urlencode({'next': back})}")
+
+
+def consent_page(visit: Visit, request: AuthorizationRequest, query: str, about: dict[str, str]) -> Response[Any]:
+    """Return the question, whose form is good for this session alone, and leads to the application."""
+    return visit.page(
+        "consent.html",
+        targets=source_of(request.redirect_uri),
+        application=request.client.name,
+        address=urlsplit(request.redirect_uri).netloc or f"{urlsplit(request.redirect_uri).scheme}:",
+        wants=[about[scope] for scope in request.scope.split()],
+        asked=query,
+        form_token=visit.site.form_tokens.issue(f"session {visit.member.session_id}"),
+    )
+
+
+@get(APPLICATIONS, opt=FOR_MEMBERS)
+async def applications_page(visit: Visiting, grants: Grants) -> Response[Any]:
+    """Show which application may do what."""
+    return visit.page("applications.html", grants=await grants.all(visit.member.id))
+
+
+@post(APPLICATIONS, opt=FOR_MEMBERS, status_code=200)
+async def end_application(visit: Visiting, grants: Grants, transaction: InTransaction) -> Response[Any]:
+    """End what one of them may do."""
+    (grant_id,) = required(visit.form, "grant_id")
+    await grants.end(transaction, visit.caller, int(grant_id) if grant_id.isdecimal() else 0)
+    return visit.redirect(APPLICATIONS, "grant-ended")
+
+
+@get(DEVICE, opt=FOR_MEMBERS)
+async def device_page(visit: Visiting) -> Response[Any]:
+    """Show the form for the code, which an address may bring along."""
+    return visit.page("device.html", code=visit.request.query_params.get("code", "")[:LONGEST_CODE])
+
+
+@post(DEVICE, opt=FOR_MEMBERS | shows("device.html"), status_code=200)
+async def answer_device(
+    visit: Visiting, devices: Provided[DeviceService], clients: Clients, state: State
+) -> Response[Any]:
+    """Ask whether the device of a code may be let in, or take the answer."""
+    visit.more["code"] = ""
+    (code,) = required(visit.form, "code")
+    visit.more["code"] = code[:LONGEST_CODE]
+    device = await devices.find(code, visit.member)
+    decision = visit.form.get("decision")
+    if decision is None:
+        application = await clients.read(device.client_row_id)
+        wants = [state.parts.scopes[scope] for scope in device.scope.split()]
+        return visit.page("device-question.html", application=application.name, wants=wants)
+    await devices.answer(device, visit.member, visit.client, is_allowed=decision == "allow")
+    return visit.redirect(DEVICE, "device-allowed" if decision == "allow" else "device-refused")
+
+
+PAGES: list[ControllerRouterHandler] = [
+    authorize,
+    authorize_by_form,
+    decide,
+    applications_page,
+    end_application,
+    device_page,
+    answer_device,
+]
+ROWS = [
+    Row("applications", "Applications", "Those that may act for you"),
+    Row("device", "Devices", "Let one in that has no browser"),
+]
