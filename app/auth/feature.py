@@ -19,6 +19,7 @@ from app.auth.repository import CredentialRepository, SessionRepository
 from app.auth.service import AuthService
 from app.auth.sessions import Lifetimes, SessionService
 from app.auth.sign_in import PasswordSignIn
+from app.auth.two_steps import TwoStepSignIn
 from app.http.feature import Feature, Parts, provide
 from app.settings import Settings
 
@@ -125,3 +126,8 @@ def lifetimes(settings: Settings) -> Lifetimes:
 def create_browser_sessions(parts: Parts) -> BrowserSessions:
     """Return the service that keeps the sessions of browsers."""
     return BrowserSessions(SessionRepository(parts.database), parts.tokens, lifetimes(parts.settings), parts.events)
+
+
+def create_two_step_sign_in(parts: Parts) -> TwoStepSignIn:
+    """Return the service by which people sign in on pages."""
+    return TwoStepSignIn(create_auth_service(parts), parts.settings.secret_key)

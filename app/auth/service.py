@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from msgspec import UNSET, Struct, field, structs
 
-from app.auth.repository import CredentialRepository, Repeated, SessionRepository
+from app.auth.repository import CredentialRepository, Repeated, SessionRepository, StoredCredentials
 from app.auth.schemas import Token
 from app.auth.scopes import InvalidScope, narrow, read_scope
 from app.auth.sessions import Lifetimes
@@ -109,6 +109,20 @@ class AuthService:
         """
         scope = self.scope_of_login(scope, application)
         account, amr = await self.sign_in.check(name, password, otp, client)
+        return await self.open_proved(account, amr, client, scope, application)
+
+    async def open_proved(
+        self,
+        account: StoredCredentials,
+        amr: str,
+        client: Client,
+        scope: str | None = None,
+        application: Application | None = None,
+    ) -> Token:
+        """Open a session for whoever has proved to own an account, by the methods `amr`.
+
+        Raise WrongCredentials when its password or its second factor has changed since.
+        """
         return await self.open_session(
             account.id,
             client,

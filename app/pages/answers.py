@@ -9,15 +9,17 @@ from urllib.parse import urlencode
 from litestar import Request, Response
 
 from app.auth.credentials import WrongPassword
+from app.auth.two_steps import WrongSignInCode
 from app.errors import AppError, InvalidFields
 from app.http.access import StaleSignIn
 from app.http.problems import app_error, respond
 from app.http.requests import SAFE_METHODS
 from app.pages.forms import FormRefused
 from app.pages.visit import CONFIRM, MEMBERS_KEY, PAGE_KEY, SIGN_IN, SignInNeeded, Visit, has_route, own_path, visit_of
+from app.security.second_step import WrongCode
 
 PAGES = re.compile(r"/(account|authorize)(/|\Z)")
-FIELDS: Mapping[type[AppError], str] = {WrongPassword: "current_password"}
+FIELDS: Mapping[type[AppError], str] = {WrongPassword: "current_password", WrongSignInCode: "code", WrongCode: "code"}
 """The field that an error is about; others are told above the form."""
 UNCHECKED = (400, 401, 403, 409, 422, 429)
 """The statuses of errors that a person can mend in the form."""

@@ -6,8 +6,9 @@ from litestar import Response, get, post
 
 from app.auth.controller import Auth
 from app.auth.schemas import Token
+from app.auth.two_steps import TicketRefused
 from app.pages.forms import required
-from app.pages.visit import ACCOUNT, FOR_ALL, FOR_MEMBERS, SIGN_IN, Visit, Visiting, shows
+from app.pages.visit import ACCOUNT, CODE, FOR_ALL, FOR_MEMBERS, SIGN_IN, Visit, Visiting, shows
 from app.users.controller import Users
 from app.users.schemas import UserCreate
 
@@ -32,10 +33,54 @@ async def sign_in_page(visit: Visiting) -> Response[Any]:
 
 
 @post("/account/sign-in", opt=FOR_ALL | shows("sign-in.html"), status_code=200)
-async def sign_in(visit: Visiting, auth: Auth) -> Response[Any]:
-    """Sign in by name and password."""
+async def sign_in(visit: Visiting) -> Response[Any]:
+    """Sign in by name and password, with a second factor up to the code."""
     name, password = required(visit.form, "username", "password")
-    return await enter(visit, await auth.login(name, password, visit.client))
+    return await prove(visit, name, password)
+
+
+async def prove(visit: Visit, name: str, password: str) -> Response[Any]:
+    """Sign in by a password, or go on to the page that asks for the code."""
+    opened = await visit.site.sign_in.begin(name, password, visit.client, visit.browser)
+    if isinstance(opened, Token):
+        return await enter(visit, opened)
+    visit.keep_ticket(opened)
+    return visit.redirect(CODE, then=visit.next)
+
+
+@get(CODE, opt=FOR_ALL)
+async def code_page(visit: Visiting) -> Response[Any]:
+    """Show the form for the code, to whoever has proved the password in the last minutes."""
+    try:
+        await visit.site.sign_in.holder(visit.ticket, visit.browser)
+    except TicketRefused:
+        return begin_again(visit)
+    visit.more = code_form(visit)
+    return visit.page("sign-in-code.html")
+
+
+@post(CODE, opt=FOR_ALL | shows("sign-in-code.html"), status_code=200)
+async def sign_in_by_code(visit: Visiting) -> Response[Any]:
+    """Sign in by the code, after the password."""
+    visit.more = code_form(visit)
+    (code,) = required(visit.form, "code")
+    try:
+        token = await visit.site.sign_in.finish(visit.ticket, code, visit.client, visit.browser)
+    except TicketRefused:
+        return begin_again(visit)
+    visit.drop_ticket()
+    return await enter(visit, token)
+
+
+def code_form(visit: Visit) -> dict[str, object]:
+    """Return whether the form is for a recovery code, which has letters, as somebody without their app asks for."""
+    return {"is_recovery": "recovery" in visit.request.query_params}
+
+
+def begin_again(visit: Visit) -> Response[Any]:
+    """Lead to the sign-in, from which one comes to where one wanted to go."""
+    visit.drop_ticket()
+    return visit.redirect(SIGN_IN, "sign-in-again", then=visit.next)
 
 
 async def enter(visit: Visit, token: Token, done: str = "") -> Response[Any]:
@@ -53,10 +98,10 @@ async def confirm_page(visit: Visiting) -> Response[Any]:
 
 
 @post("/account/confirm", opt=FOR_MEMBERS | shows("confirm.html"), status_code=200)
-async def confirm(visit: Visiting, auth: Auth) -> Response[Any]:
-    """Sign in once more, and go on."""
+async def confirm(visit: Visiting) -> Response[Any]:
+    """Sign in once more, with a second factor by the code, too, and go on."""
     (password,) = required(visit.form, "password")
-    return await enter(visit, await auth.login(visit.member.username, password, visit.client))
+    return await prove(visit, visit.member.username, password)
 
 
 @post("/account/sign-out", opt=FOR_MEMBERS, status_code=200)

@@ -1,6 +1,6 @@
 """The feature of pages for people, which stands on all others: it has pages for those that the application has."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -12,12 +12,12 @@ from litestar.exceptions import HTTPException
 from litestar.template import TemplateConfig
 from litestar.types import ControllerRouterHandler, OnAppInitHandler
 
-from app.auth.feature import create_browser_sessions
+from app.auth.feature import create_browser_sessions, create_two_step_sign_in
 from app.http.feature import Feature, Parts
 from app.pages import account, entrance, front, mailed
 from app.pages.answers import respond_in_browser
 from app.pages.looks import template_engine
-from app.pages.visit import Site, admit, visit_of
+from app.pages.visit import Row, Site, admit, visit_of
 
 MAX_FORM_BYTES = 16 * 1024
 PAGES: list[ControllerRouterHandler] = [
@@ -26,6 +26,8 @@ PAGES: list[ControllerRouterHandler] = [
     entrance.sign_up,
     entrance.sign_in_page,
     entrance.sign_in,
+    entrance.code_page,
+    entrance.sign_in_by_code,
     entrance.sign_out,
     entrance.confirm_page,
     entrance.confirm,
@@ -69,10 +71,13 @@ def feature(parts: Parts) -> Feature:
     return Feature(
         routes=[pages, assets, *to_password],
         links={"account": "Account"},
-        on_app_init=[
-            prepare(Site(parts, create_browser_sessions(parts), [row for module in others for row in module.ROWS]))
-        ],
+        on_app_init=[prepare(create_site(parts, [row for module in others for row in module.ROWS]))],
     )
+
+
+def create_site(parts: Parts, rows: Sequence[Row]) -> Site:
+    """Return what all pages share; `rows` are those of the overview."""
+    return Site(parts, create_browser_sessions(parts), create_two_step_sign_in(parts), rows)
 
 
 def pages_of_features(features: Collection[str]) -> list[Any]:

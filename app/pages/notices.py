@@ -19,5 +19,6 @@ NOTICES = {
     "session-ended": "That session has ended.",
     "sessions-ended": "All other sessions have ended.",
     "token-ended": "That token has ended: it fails from now on.",
+    "sign-in-again": "That took too long. Please sign in again.",
     "signed-out": "You are signed out.",
 }

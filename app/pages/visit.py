@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from app.auth.browsers import BrowserSessions, SessionCookie
 from app.auth.caller import Caller, SignedIn
+from app.auth.two_steps import TICKET_SECONDS, Ticket, TwoStepSignIn
 from app.errors import Unauthorized
 from app.http.access import LENIENT, PUBLIC, check_fresh
 from app.http.client import calling_client
@@ -28,6 +29,7 @@ from app.security.limits import Client
 
 ACCOUNT = "/account"
 SIGN_IN = "/account/sign-in"
+CODE = "/account/sign-in/code"
 CONFIRM = "/account/confirm"
 MEMBERS_KEY = "members"
 PAGE_KEY = "page"
@@ -39,7 +41,7 @@ FOR_MEMBERS = FOR_ALL | {MEMBERS_KEY: True}
 OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]{0,6000}\Z")
 # Nobody comes back to these.
 DECISION = "/authorize/decision"
-PASSED_ONCE = (DECISION, SIGN_IN, CONFIRM, "/account/sign-up", "/account/sign-out")
+PASSED_ONCE = (DECISION, SIGN_IN, CODE, CONFIRM, "/account/sign-up", "/account/sign-out")
 SOURCE = re.compile(r"https?://[a-z0-9.\[\]:-]+|[a-z][a-z0-9+-]*\.[a-z0-9+.-]*:")
 RANDOM_BYTES = 32
 VALID_BROWSER = re.compile(r"[\w-]{43}\Z", re.ASCII)
@@ -65,13 +67,16 @@ class Row(NamedTuple):
 class Site:
     """The parts that all pages share."""
 
-    def __init__(self, parts: Parts, browsers: BrowserSessions, rows: Sequence[Row] = ()) -> None:
+    def __init__(
+        self, parts: Parts, browsers: BrowserSessions, sign_in: TwoStepSignIn, rows: Sequence[Row] = ()
+    ) -> None:
         """`rows` are those of the overview that lead to pages of features."""
         self.settings = parts.settings
         self.rows = rows
         self.features = parts.features
         self.scopes = parts.scopes
         self.browsers = browsers
+        self.sign_in = sign_in
         self.form_tokens = FormTokens(parts.settings.secret_key)
         self.assets = Assets(parts.settings)
         self.header = SiteHeader(parts.settings.pages_title, parts.links)
@@ -81,6 +86,7 @@ class Site:
         # Browsers keep a cookie of this prefix from other hosts and from plain http (RFC 6265bis, section 4.1.3.2).
         prefix = "__Host-" if self.is_https else ""
         self.session_cookie, self.browser_cookie = f"{prefix}session", f"{prefix}browser"
+        self.ticket_cookie = f"{prefix}sign-in"
 
     def cookie(self, name: str, value: str, max_age: int | None = None) -> Cookie:
         """Return a cookie that no script sees; without `max_age`, the browser keeps it until it is closed."""
@@ -149,8 +155,7 @@ class Visit:
         """Return a page. `targets` are origins to which its forms may lead, by redirects, besides this service's."""
         targets = targets or way_out(self.next)
         policy = POLICY.format(targets=f" {targets}" if targets else "")
-        if not self.is_known:
-            self.cookies.append(self.site.cookie(self.site.browser_cookie, self.browser))
+        self.know()
         return Template(
             template,
             context=self.context() | self.more | context,
@@ -195,14 +200,36 @@ class Visit:
             )
         return Markup(self.site.header(root, more))  # noqa: S704 - the texts in it were escaped
 
-    def redirect(self, path: str, done: str = "") -> Response[Any]:
-        """Return the way to a page, which says what was done: `done` is a name in NOTICES."""
-        query = f"?{urlencode({'done': done})}" if done else ""
-        return Redirect(path + query, status_code=303, cookies=self.cookies, headers=HEADERS)
+    def redirect(self, path: str, done: str = "", then: str = ACCOUNT) -> Response[Any]:
+        """Return the way to a page, which says what was done (`done` is a name in NOTICES), and leads on to another."""
+        values = {"done": done, "next": "" if then == ACCOUNT else then}
+        query = urlencode({name: value for name, value in values.items() if value})
+        path = f"{path}?{query}" if query else path
+        return Redirect(path, status_code=303, cookies=self.cookies, headers=HEADERS)
 
     def enter(self, cookie: SessionCookie) -> None:
         """Sign the browser in with the answer."""
         self.cookies.append(self.site.cookie(self.site.session_cookie, cookie.value, cookie.max_age))
+
+    @property
+    def ticket(self) -> str:
+        """The ticket of whoever has proved a password, and has still to bring a code; an empty text without one."""
+        return self.request.cookies.get(self.site.ticket_cookie, "")
+
+    def keep_ticket(self, ticket: Ticket) -> None:
+        """Give the browser a ticket with the answer."""
+        self.know()
+        self.cookies.append(self.site.cookie(self.site.ticket_cookie, ticket.value, TICKET_SECONDS))
+
+    def drop_ticket(self) -> None:
+        """Take the ticket from the browser with the answer, if it has one."""
+        if self.ticket:
+            self.cookies.append(self.site.cookie(self.site.ticket_cookie, "", 0))
+
+    def know(self) -> None:
+        """Give a browser the cookie by which it is known, to which its forms and tickets are bound."""
+        if not self.is_known:
+            self.cookies.append(self.site.cookie(self.site.browser_cookie, self.browser))
 
     def leave(self) -> None:
         """Sign the browser out with the answer."""

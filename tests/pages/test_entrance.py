@@ -123,7 +123,7 @@ async def test_who_is_sent_to_sign_in_comes_back(app: Litestar, person: Person) 
         "/\u00e9",
         "/account/sign-in?next=/account",
         "/account/sign-out",
-        "/" + "a" * 2001,
+        "/" + "a" * 6001,
     ],
 )
 async def test_a_sign_in_leads_to_no_other_place(app: Litestar, person: Person, path: str) -> None:

@@ -1,0 +1,139 @@
+"""Second factors on pages: asked for at a sign-in."""
+
+from time import time
+
+import pytest
+from httpx import AsyncClient
+from litestar import Litestar
+from sqlalchemy import select, update
+
+from app.auth import two_steps
+from app.auth.models import LoginSession
+from app.users.models import User
+from tests.auth.oauth import execute, fetch
+from tests.auth.test_fresh_sign_in import age
+from tests.factories import PASSWORD
+from tests.factors.totp import code_of, enrol, forget_steps, stop_clock, wrong_code_of
+from tests.pages.person import Page, Person
+
+CODE = "/account/sign-in/code"
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One kind of database, which is enough here: the services are tested on both."""
+    return sqlite_url
+
+
+@pytest.fixture
+async def secret(app: Litestar, alice: AsyncClient) -> str:
+    """The secret of the authenticator app of alice, who has one."""
+    return (await enrol(app, alice))[0]
+
+
+async def prove_password(person: Person, query: str = "") -> Page:
+    """Sign in as alice up to the page that asks for the code."""
+    return await person.done(f"/account/sign-in{query}", f"{CODE}{query}", username="alice", password=PASSWORD)
+
+
+def ticket_of(person: Person) -> str:
+    """Return the ticket that the browser has."""
+    return person.client.cookies.get("sign-in") or ""
+
+
+async def methods(app: Litestar) -> list[str]:
+    """Return how each session was signed in."""
+    return sorted(row.amr for row in await fetch(app, select(LoginSession.amr)))
+
+
+async def test_a_sign_in_asks_for_the_code_on_a_page_of_its_own(app: Litestar, person: Person, secret: str) -> None:
+    """Neither page nor cookie has the password; a wrong code is told beside the field, and a right one works once."""
+    page = await prove_password(person, "?next=%2Faccount%2Fsessions")
+    assert person.session is None
+    assert page.focused == ["code"]
+    answer = await person.client.get(CODE)
+    assert 'autocomplete="one-time-code" inputmode="numeric"' in answer.text
+    assert PASSWORD not in answer.text + str(person.client.cookies)
+    page = await person.refused(CODE, 401, code=wrong_code_of(secret))
+    assert page.texts["code-error"] == "The code is wrong."
+    assert page.form.fields["code"] == ""
+    page = await person.refused(CODE, 400)
+    assert page.texts["code-error"] == "Please fill this in."
+    code = code_of(secret)
+    await person.done(f"{CODE}?next=%2Faccount%2Fsessions", "/account/sessions", code=code)
+    assert not ticket_of(person)
+    assert await methods(app) == ["pwd otp mfa", "pwd otp mfa"]
+    other = Person(app)
+    await prove_password(other)
+    await other.refused(CODE, 401, code=code)
+
+
+async def test_a_recovery_code_does_it_too(app: Litestar, person: Person, alice: AsyncClient) -> None:
+    _, codes = await enrol(app, alice)
+    await prove_password(person, "?next=%2Faccount%2Fsessions")
+    page = await person.open(f"{CODE}?recovery=1&next=%2Faccount%2Fsessions")
+    assert page.texts["h1"] == "Your recovery code"
+    await person.done(f"{CODE}?recovery=1&next=%2Faccount%2Fsessions", "/account/sessions", code=codes[0].upper())
+
+
+@pytest.mark.parametrize("why", ["none", "forged", "old", "another browser's", "another password", "disabled"])
+async def test_without_a_ticket_that_is_good_one_begins_again(
+    app: Litestar, person: Person, secret: str, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """For the page and for the form; no code is spent or counted."""
+    page = await prove_password(person)
+    ticket = ticket_of(person)
+    user_id, expires, signature = ticket.split(".")
+    if why == "none":
+        person.client.cookies.delete("sign-in")
+    elif why == "forged":
+        person.client.cookies.set("sign-in", f"{user_id}.{int(expires) + 1}.{signature}", domain="test.local")
+    elif why == "old":
+        later = time() + 5 * 60 + 1
+        monkeypatch.setattr(two_steps, "time", lambda: later)
+    elif why == "another browser's":
+        person = Person(app)
+        page = await person.open("/account/sign-in")
+        person.client.cookies.set("sign-in", ticket)
+    elif why == "another password":
+        await execute(app, update(User).values(hashed_password=User.hashed_password + "x"))
+    else:
+        await execute(app, update(User).values(is_active=False))
+    for answer in (
+        await person.client.get(CODE),
+        await person.client.post(CODE, data=page.form.fields | {"code": code_of(secret)}),
+    ):
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/account/sign-in?done=sign-in-again")
+    assert person.session is None
+
+
+async def test_wrong_codes_are_counted_as_by_the_api(
+    app: Litestar, person: Person, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ten, the right one is refused, too, and so is the password's page."""
+    stop_clock(monkeypatch)
+    page = await prove_password(person)
+    for _ in range(10):
+        data = page.form.fields | {"code": wrong_code_of(secret)}
+        assert (await person.client.post(CODE, data=data)).status_code == 401
+    page = await person.refused(CODE, 429, code=code_of(secret))
+    assert "Too many attempts" in page.texts["problem"]
+    answer = await Person(app).send("/account/sign-in", username="alice", password=PASSWORD)
+    assert answer.status_code == 429
+
+
+async def test_a_fresh_sign_in_asks_for_both(app: Litestar, person: Person, secret: str) -> None:
+    """The password alone doesn't do it; with the code one is where one wanted to go, in a new session."""
+    await prove_password(person)
+    await person.done(CODE, "/account", code=code_of(secret))
+    await forget_steps(app)
+    old = person.session
+    await age(app, 11)
+    answer = await person.client.get("/account/delete")
+    path = answer.headers["Location"]
+    assert path == "/account/confirm?next=%2Faccount%2Fdelete"
+    where = f"{CODE}?next=%2Faccount%2Fdelete"
+    await person.done(path, where, password=PASSWORD)
+    assert (await person.client.get("/account/delete")).headers["Location"] == path
+    await person.done(where, "/account/delete", code=code_of(secret))
+    assert person.session not in {None, old}
