@@ -44,11 +44,33 @@ Check = Callable[[Request[Any, Any, Any], Any], Awaitable[None]]
 """Raises an error when a signed-in user may not make a request; the second argument is a SignedIn of `auth`."""
 
 
-class Parts:
+class Brought:
+    """The things that all features bring together: each adds its own, and reads them when all are there."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, str] = {}
+        """The links of all features in the header that all pages share."""
+        self.scopes: dict[str, str] = {}
+        """The scopes of all features, and what each is for."""
+        self.applications = Applications(self.scopes)
+        self.bearers: dict[str, BearerKind] = {}
+        """The kinds of bearer tokens of all features, by their prefixes; access tokens are none of them."""
+        self.metadata: dict[str, Any] = {}
+        """What the features say of themselves in the server's metadata (RFC 8414)."""
+        self.grants: dict[str, Grant] = {}
+        """The grants of all features, by their `grant_type`."""
+        self.second_steps: list[SecondStep] = []
+        """The checks of what a sign-in by password needs, too, where an account has a second factor."""
+        self.checks: list[Check] = []
+        """The checks of all features that the guard makes of each request."""
+
+
+class Parts(Brought):
     """The parts from which features are built: made from the settings for each application, and closed with it."""
 
     def __init__(self, settings: Settings, features: Iterable[str] = ()) -> None:
         """Make the parts; `features` are the names of those that the application has."""
+        super().__init__()
         self.settings = settings
         self.features = frozenset(features)
         self.account_url = account_url(settings, self.features)
@@ -66,21 +88,6 @@ class Parts:
         self.jobs = JobQueue(self.database)
         self.mails = MailQueue(self.jobs, secret=settings.secret_key)
         self.mail = create_mail_sender(settings, self.account_url)
-        self.links: dict[str, str] = {}
-        """The links of all features in the header that all pages share."""
-        self.scopes: dict[str, str] = {}
-        """The scopes of all features, and what each is for."""
-        self.applications = Applications(self.scopes)
-        self.bearers: dict[str, BearerKind] = {}
-        """The kinds of bearer tokens of all features, by their prefixes; access tokens are none of them."""
-        self.metadata: dict[str, Any] = {}
-        """What the features say of themselves in the server's metadata (RFC 8414)."""
-        self.grants: dict[str, Grant] = {}
-        """The grants of all features, by their `grant_type`."""
-        self.second_steps: list[SecondStep] = []
-        """The checks of what a sign-in by password needs, too, where an account has a second factor."""
-        self.checks: list[Check] = []
-        """The checks of all features that the guard makes of each request."""
 
     @property
     def databases(self) -> Sequence[Database]:
