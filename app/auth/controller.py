@@ -8,6 +8,7 @@ from litestar import Controller, MediaType, Request, Response, delete, get, post
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.params import FromPath, JSONBody
+from msgspec import UNSET
 
 from app.auth.credentials import CredentialService, InvalidResetToken, UserNotFound, WrongPassword
 from app.auth.guard import SignedInRequest, caller
@@ -36,7 +37,7 @@ from app.http.client import calling_client
 from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided, check_coding, media_type
-from app.security.applications import Application
+from app.security.applications import Application, Applications
 from app.security.limits import Client
 from app.security.second_step import MfaRequired
 
@@ -140,8 +141,12 @@ class OAuthController(Controller):
         grant: Grant | None = state.parts.grants.get(form.get("grant_type", "password"))
         if grant is None:
             raise UnsupportedGrantType
-        application = await state.parts.applications.authenticate(form, authorization_of(request))
-        return Response(await grant.answer(form, calling_client(request), application), headers=NO_STORE)
+        applications: Applications = state.parts.applications
+        application = await applications.authenticate(form, authorization_of(request))
+        token: Token = await grant.answer(form, calling_client(request), application)
+        if application and not token.id_token and "openid" in (token.scope or "").split():
+            token.id_token = await applications.id_token(application, token.access_token, token.expires_in) or UNSET
+        return Response(token, headers=NO_STORE)
 
     @post(
         "/revoke",

@@ -98,7 +98,10 @@ class TokenRequest(Struct):
             examples=["items:read items:write"],
         ),
     ] = ""
-    client_id: Annotated[FormText, Meta(description="Ignored: clients aren't registered.", examples=["web"])] = ""
+    client_id: Annotated[
+        FormText,
+        Meta(description="The application that asks; ignored where none of this name is registered.", examples=["web"]),
+    ] = ""
 
 
 class RevocationRequest(Struct):

@@ -3,10 +3,12 @@
 import hmac
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from urllib.parse import unquote_plus
 
 from msgspec import Struct
 
+from app.auth.access_tokens import AccessTokens
 from app.auth.service import InvalidClient
 from app.database.models import now
 from app.database.sessions import Transaction
@@ -19,6 +21,7 @@ from app.oauth.repository import (
     StoredClient,
 )
 from app.security.applications import Application
+from app.security.id_tokens import IdTokens
 from app.security.random_tokens import digest
 
 
@@ -33,11 +36,18 @@ class StoredApplications:
     """The service that finds out which application sends a form, and keeps what people grant to it."""
 
     def __init__(
-        self, clients: ClientRepository, grants: GrantRepository, client_tokens: ClientTokenRepository
+        self,
+        clients: ClientRepository,
+        grants: GrantRepository,
+        client_tokens: ClientTokenRepository,
+        access_tokens: AccessTokens,
+        id_tokens: IdTokens,
     ) -> None:
         self.clients = clients
         self.client_tokens = client_tokens
         self.grants = grants
+        self.access_tokens = access_tokens
+        self.id_tokens = id_tokens
 
     async def authenticate(self, form: Mapping[str, str], authorization: Sequence[str]) -> StoredClient | None:
         """Return the application that a form names, or its `Authorization: Basic`; None where none is known by it.
@@ -84,6 +94,25 @@ class StoredApplications:
     async def end_token(self, transaction: Transaction, token_id: int) -> bool:
         """End an application's own token; return False when there is none."""
         return await self.client_tokens.end(transaction, token_id)
+
+    async def id_token(self, application: Application, access_token: str, expires_in: int) -> str | None:
+        """Return the ID token that goes beside an access token; None where nobody has signed in by that.
+
+        It has no nonce: that belongs to one request for authorization (OpenID Connect Core, section 12.2).
+        """
+        user = await self.access_tokens.signed_in(await self.access_tokens.tokens.read_access(access_token))
+        if user is None or user.authenticated_at is None:
+            return None
+        return await self.id_tokens.issue(
+            application.client_id,
+            user.id,
+            alg=application.id_token_signed_response_alg,
+            nonce=None,
+            auth_time=user.authenticated_at,
+            amr=user.amr,
+            access_token=access_token,
+            lifetime=timedelta(seconds=expires_in),
+        )
 
 
 def has_secret(client: StoredClient, secret: str) -> bool:

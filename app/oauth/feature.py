@@ -70,7 +70,7 @@ class Repositories:
 def feature(parts: Parts) -> Feature:
     """Return the applications, what people grant them, and the ways in which they get tokens."""
     rows = Repositories(parts)
-    parts.applications.store = StoredApplications(rows.clients, rows.grants, rows.client_tokens)
+    parts.applications.store = create_store(parts, rows)
     clients = ClientService(rows.clients, parts.events, parts.scopes)
     grants = GrantService(rows.grants, rows.clients, parts.events)
     devices = create_device_service(parts)
@@ -91,6 +91,13 @@ def feature(parts: Parts) -> Feature:
         chores=[rows.codes.purge, rows.devices.purge, rows.client_tokens.purge],
         commands=[create_client(clients)],
     )
+
+
+def create_store(parts: Parts, rows: Repositories) -> StoredApplications:
+    """Return what the rest of the service knows of applications."""
+    access_tokens = AccessTokens(parts.tokens, rows.sessions, parts.applications)
+    id_tokens = IdTokens(parts.signing_keys, parts.settings.url)
+    return StoredApplications(rows.clients, rows.grants, rows.client_tokens, access_tokens, id_tokens)
 
 
 def metadata(parts: Parts) -> dict[str, object]:

@@ -25,6 +25,10 @@ class Application(Protocol):
         """The scopes that it may ask for, with spaces between them."""
 
     @property
+    def id_token_signed_response_alg(self) -> str:
+        """The algorithm that signs its ID tokens."""
+
+    @property
     def first_party(self) -> bool:
         """True for the operator's own, which people may tell their passwords."""
 
@@ -49,6 +53,9 @@ class ApplicationStore(Protocol):
 
     async def end_token(self, transaction: Transaction, token_id: int) -> bool:
         """End an application's own token; return False when there is none."""
+
+    async def id_token(self, application: Application, access_token: str, expires_in: int) -> str | None:
+        """Return what tells an application who has signed in to its session; None where nobody has."""
 
 
 class Applications:
@@ -80,3 +87,10 @@ class Applications:
     async def end_token(self, transaction: Transaction, token_id: int) -> bool:
         """End an application's own token; return False when there is none."""
         return self.store is not None and await self.store.end_token(transaction, token_id)
+
+    async def id_token(self, application: Application, access_token: str, expires_in: int) -> str | None:
+        """Return what tells an application who has signed in to its session; None where nobody has.
+
+        No transaction may span that, since a key may have to be made.
+        """
+        return await self.store.id_token(application, access_token, expires_in) if self.store else None

@@ -1,8 +1,10 @@
 """Applications, and people who let them in, in one call each."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import jwt
 from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec import Struct, convert
@@ -16,6 +18,7 @@ from app.oauth.exchange import challenge_of
 from app.oauth.feature import create_authorization_service
 from app.oauth.repository import ClientRepository, GrantRepository
 from app.oauth.schemas import ClientCreate
+from app.security.id_tokens import half_digest
 from app.security.limits import Client
 from app.security.tokens import ACCESS
 from tests.factories import add_user, auth_service, parts_of
@@ -112,6 +115,21 @@ async def new_tokens(
     assert response.status_code == 200, response.text
     tokens: dict[str, Any] = response.json()
     return tokens
+
+
+async def id_claims(client: AsyncClient, registered: Registered, tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an ID token tells the application, which verifies it by the published keys."""
+    keys = jwt.PyJWKSet.from_dict((await client.get("/.well-known/jwks.json")).json())
+    claims: dict[str, Any] = jwt.decode(
+        tokens["id_token"],
+        keys[jwt.get_unverified_header(tokens["id_token"])["kid"]],
+        algorithms=[registered.client.id_token_signed_response_alg],
+        audience=registered.client.client_id,
+        issuer="http://127.0.0.1:8000",
+    )
+    assert claims["at_hash"] == half_digest(tokens["access_token"])
+    assert claims["exp"] - claims["iat"] == tokens["expires_in"]
+    return claims
 
 
 async def grant_to(app: Litestar, user_id: int, registered: Registered) -> int:

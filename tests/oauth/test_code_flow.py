@@ -3,7 +3,6 @@
 import asyncio
 from datetime import timedelta
 
-import jwt
 import pytest
 from httpx import AsyncClient
 from litestar import Litestar
@@ -15,8 +14,8 @@ from app.oauth.authorization import InvalidApplication
 from app.oauth.exchange import challenge_of
 from app.oauth.models import AuthorizationCode, OAuthClient
 from tests.auth.oauth import bearer, execute, fetch, refresh
-from tests.factories import add_user
-from tests.oauth.flow import add_client, credentials, exchange, new_code, new_person, new_tokens, sign_in
+from tests.factories import PASSWORD, add_user
+from tests.oauth.flow import add_client, credentials, exchange, id_claims, new_code, new_person, new_tokens, sign_in
 
 
 async def items_status(client: AsyncClient, tokens: dict[str, str]) -> int:
@@ -135,13 +134,36 @@ async def test_an_id_token_says_who_has_signed_in_and_how(app: Litestar, client:
     """By a published key, for the application, with what it asked for; without `openid` there is none."""
     application, person = await add_client(app, id_token_signed_response_alg=algorithm), await new_person(app)
     tokens = await new_tokens(client, person, application, nonce="n-0S6_WzA2Mj")
-    keys = jwt.PyJWKSet.from_dict((await client.get("/.well-known/jwks.json")).json())
-    key = keys[jwt.get_unverified_header(tokens["id_token"])["kid"]]
-    name = application.client.client_id
-    issuer = "http://127.0.0.1:8000"
-    claims = jwt.decode(tokens["id_token"], key, algorithms=[algorithm], audience=name, issuer=issuer)
+    claims = await id_claims(client, application, tokens)
     assert (claims["sub"], claims["nonce"], claims["amr"]) == (str(person.user.id), "n-0S6_WzA2Mj", ["pwd"])
     assert person.user.authenticated_at
     assert claims["auth_time"] == int(person.user.authenticated_at.timestamp())
-    assert claims["exp"] - claims["iat"] == tokens["expires_in"]
     assert "id_token" not in await new_tokens(client, person, application, scope="items:read")
+
+
+async def test_a_refresh_tells_again_who_has_signed_in_without_the_nonce(app: Litestar, client: AsyncClient) -> None:
+    """As OpenID Connect Core, section 12.2, has it. A refresh for less than `openid` tells nothing."""
+    application, person = await add_client(app), await new_person(app)
+    tokens = await new_tokens(client, person, application, nonce="n-0S6_WzA2Mj")
+    first = await id_claims(client, application, tokens)
+    renewed = (await refresh(client, tokens, **credentials(application))).json()
+    claims = await id_claims(client, application, renewed)
+    same = ("iss", "sub", "aud", "auth_time", "amr")
+    assert [claims[name] for name in same] == [first[name] for name in same]
+    assert "nonce" not in claims
+    narrowed = await refresh(client, renewed, scope="items:read", **credentials(application))
+    assert "id_token" not in narrowed.json()
+
+
+async def test_a_login_by_password_tells_the_operators_own_application_too(app: Litestar, client: AsyncClient) -> None:
+    """A login by no application, and an application that acts for nobody, get no ID token."""
+    application = await add_client(app, first_party=True, grant_types=["client_credentials"], redirect_uris=[])
+    user = await add_user(app, "alice")
+    login = {"username": "alice", "password": PASSWORD, "scope": "openid"}
+    tokens = (await client.post("/token", data=login | credentials(application))).json()
+    assert (await id_claims(client, application, tokens))["sub"] == str(user.id)
+    own = {"grant_type": "client_credentials", "scope": "openid", **credentials(application)}
+    for form in (login, own):
+        answer = (await client.post("/token", data=form)).json()
+        assert answer["scope"] == "openid"
+        assert "id_token" not in answer

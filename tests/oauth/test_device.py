@@ -17,9 +17,9 @@ from app.oauth.feature import create_device_service
 from app.oauth.models import DeviceCode
 from tests.auth.oauth import bearer, execute, refresh
 from tests.factories import parts_of
-from tests.oauth.flow import BROWSER, DEVICE, Person, add_client, credentials, new_person
+from tests.oauth.flow import BROWSER, DEVICE, Person, add_client, credentials, id_claims, new_person
 
-SCOPE = "offline_access items:read"
+SCOPE = "openid offline_access items:read"
 
 
 async def begin(client: AsyncClient, application: Registered) -> dict[str, Any]:
@@ -67,6 +67,8 @@ async def test_a_person_lets_a_device_in(app: Litestar, client: AsyncClient) -> 
     assert sorted(answer.status_code for answer in answers) == [200, 400, 400, 400]
     tokens = next(answer.json() for answer in answers if answer.is_success)
     assert tokens["scope"] == SCOPE
+    claims = await id_claims(client, application, tokens)
+    assert (claims["sub"], claims["amr"], "nonce" in claims) == (str(person.user.id), ["pwd"], False)
     assert (await client.get("/items/", headers=bearer(tokens))).status_code == 200
     assert (await refresh(client, tokens, **credentials(application))).status_code == 200
     assert (await ask(client, application, codes)).json()["error"] == "expired_token"

@@ -12,7 +12,9 @@ from urllib.parse import urljoin
 import pytest
 import requests
 from anyio import to_thread
+from authlib.integrations.base_client import BaseApp, FrameworkIntegration, OAuth2Mixin, OpenIDMixin
 from authlib.integrations.requests_client import OAuth2Session as AuthlibSession
+from joserfc.errors import InvalidClaimError
 from requests_oauthlib import OAuth2Session
 
 from tests.factories import PASSWORD, SECRET
@@ -26,13 +28,20 @@ HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 PROGRAM = re.compile(r"^```python\n(from authlib.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+class OpenIDApplication(OAuth2Mixin, OpenIDMixin, BaseApp):  # type: ignore[misc]  # the library has no types
+    """Authlib's client of OpenID Connect, which its integrations of web frameworks share."""
+
+    client_cls = AuthlibSession
+
+
 class Provider:
     """A service that runs, as an application knows it: by its issuer, and what was registered."""
 
     def __init__(self, issuer: str, database_url: str) -> None:
         self.issuer = issuer
         self.database_url = database_url
-        self.metadata = requests.get(f"{issuer}/.well-known/oauth-authorization-server", timeout=SECONDS).json()
+        self.discovery = f"{issuer}/.well-known/openid-configuration"
+        self.metadata = requests.get(self.discovery, timeout=SECONDS).json()
 
     def register(self, *options: str) -> dict[str, str]:
         """Register an application by the operator's command, and return its name and secret."""
@@ -86,6 +95,11 @@ async def test_authlib_signs_a_person_in(provider: Provider) -> None:
     await to_thread.run_sync(use_authlib, provider)
 
 
+async def test_authlib_learns_who_has_signed_in_from_the_discovery_document_alone(provider: Provider) -> None:
+    """It runs in a thread, since the library knows no event loop."""
+    await to_thread.run_sync(use_authlib_for_openid, provider)
+
+
 async def test_requests_oauthlib_signs_a_person_in(provider: Provider) -> None:
     """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_requests_oauthlib, provider)
@@ -116,6 +130,27 @@ def use_authlib(provider: Provider) -> None:
         assert session.get(items, timeout=SECONDS).status_code == 200
         assert session.revoke_token(metadata["revocation_endpoint"]).status_code == 200
         assert session.get(items, timeout=SECONDS).status_code == 401
+
+
+def use_authlib_for_openid(provider: Provider) -> None:
+    """Sign in by OpenID Connect, where the library finds the endpoints, and verifies the ID token by the keys."""
+    for algorithm in ("RS256", "ES256"):
+        registered = provider.register("--id-token-alg", algorithm)
+        application = OpenIDApplication(
+            FrameworkIntegration("tests"),
+            **registered,
+            server_metadata_url=provider.discovery,
+            client_kwargs={"scope": SCOPE, "code_challenge_method": "S256"},
+        )
+        asked = application.create_authorization_url(CALLBACK)
+        token = application.fetch_access_token(
+            CALLBACK, authorization_response=walk(asked["url"]), code_verifier=asked["code_verifier"]
+        )
+        claims = application.parse_id_token(token, nonce=asked["nonce"])
+        assert (claims["sub"], claims["aud"]) == ("1", registered["client_id"])
+        assert application.userinfo(token=token)["preferred_username"] == "alice"
+        with pytest.raises(InvalidClaimError):
+            application.parse_id_token(token, nonce="another")
 
 
 def use_requests_oauthlib(provider: Provider) -> None:

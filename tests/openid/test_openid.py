@@ -133,6 +133,17 @@ async def test_the_documents_name_what_the_settings_say_and_never_the_host_of_a_
 
 
 @on_sqlite
+async def test_without_applications_no_id_token_is_promised(settings: Settings) -> None:
+    """/userinfo stays, for the logins of people."""
+    features = [feature for feature in FEATURES if ".oauth." not in feature.__module__]
+    async with connect_to(create_app(settings, features)) as client:
+        provider = (await client.get("/.well-known/openid-configuration")).json()
+        assert provider["id_token_signing_alg_values_supported"] == []
+        assert "nonce" not in provider["claims_supported"]
+        assert (await client.get("/.well-known/jwks.json")).json() == {"keys": []}
+
+
+@on_sqlite
 async def test_without_openid_the_server_says_nothing_of_it(settings: Settings) -> None:
     """The rest of its metadata stays, and so do the keys that sign access tokens."""
     features = [feature for feature in FEATURES if ".openid." not in feature.__module__]
