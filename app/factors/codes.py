@@ -32,10 +32,11 @@ def otpauth_uri(secret: str, account: str, issuer: str) -> str:
 
 
 def qr_code(text: str) -> str:
-    """Return a QR code as an SVG."""
-    image = BytesIO()
-    segno.make(text, error="m", micro=False).save(image, kind="svg", scale=4, xmldecl=False, light="#fff")
-    return image.getvalue().decode().strip()
+    """Return a QR code as an SVG, which is shown in any size."""
+    image, code = BytesIO(), segno.make(text, error="m", micro=False)
+    code.save(image, kind="svg", scale=4, xmldecl=False, light="#fff")
+    width, height = code.symbol_size(scale=4)
+    return image.getvalue().decode().strip().replace("<svg ", f'<svg viewBox="0 0 {width} {height}" ', 1)
 
 
 def plain(code: str) -> str:

@@ -8,7 +8,7 @@ from msgspec import Struct
 from app.auth.controller import Credentials, Sessions
 from app.auth.schemas import CurrentPassword, PasswordChange
 from app.auth.sessions import SessionNotFound
-from app.http.access import FRESH
+from app.http.access import ANY_LEVEL, FRESH
 from app.http.requests import InTransaction
 from app.pages.forms import id_in
 from app.pages.visit import FOR_MEMBERS, SIGN_IN, Visiting, shows
@@ -29,32 +29,32 @@ class NewAddress(Struct):
     current_password: CurrentPassword
 
 
-@get("/account", opt=FOR_MEMBERS)
+@get("/account", opt=FOR_MEMBERS | ANY_LEVEL)
 async def overview(visit: Visiting) -> Response[Any]:
     """Show the account, and where its parts are changed."""
     return visit.page("account.html")
 
 
-@get("/account/profile", opt=FOR_MEMBERS)
+@get("/account/profile", opt=FOR_MEMBERS | ANY_LEVEL)
 async def profile_page(visit: Visiting) -> Response[Any]:
     """Show the form for the username."""
     return visit.page("profile.html")
 
 
-@post("/account/profile", opt=FOR_MEMBERS | shows("profile.html"), status_code=200)
+@post("/account/profile", opt=FOR_MEMBERS | ANY_LEVEL | shows("profile.html"), status_code=200)
 async def change_profile(visit: Visiting, users: Users) -> Response[Any]:
     """Change the username."""
     await users.update(visit.caller, UserUpdate(username=visit.read(NewName).username))
     return visit.redirect("/account/profile", "saved")
 
 
-@get("/account/email", opt=FOR_MEMBERS)
+@get("/account/email", opt=FOR_MEMBERS | ANY_LEVEL)
 async def email_page(visit: Visiting) -> Response[Any]:
     """Show the address, whether it is confirmed, and the form for another."""
     return visit.page("email.html")
 
 
-@post("/account/email", opt=FOR_MEMBERS | shows("email.html"), status_code=200)
+@post("/account/email", opt=FOR_MEMBERS | ANY_LEVEL | shows("email.html"), status_code=200)
 async def change_email(visit: Visiting, users: Users, verification: Verification) -> Response[Any]:
     """Change the address, or have the mail sent again that confirms it."""
     if visit.form.get("action") == "send":
@@ -80,13 +80,13 @@ async def change_password(visit: Visiting, credentials: Credentials) -> Response
     return visit.redirect("/account/password", "password-changed")
 
 
-@get("/account/sessions", opt=FOR_MEMBERS)
+@get("/account/sessions", opt=FOR_MEMBERS | ANY_LEVEL)
 async def sessions_page(visit: Visiting, sessions: Sessions) -> Response[Any]:
     """Show where one is signed in."""
     return visit.page("sessions.html", sessions=await sessions.all(visit.member.id, visit.member.session_id))
 
 
-@post("/account/sessions", opt=FOR_MEMBERS, status_code=200)
+@post("/account/sessions", opt=FOR_MEMBERS | ANY_LEVEL, status_code=200)
 async def end_sessions(visit: Visiting, sessions: Sessions, transaction: InTransaction) -> Response[Any]:
     """End one session, or all but this one."""
     if visit.form.get("session_id") == "others":

@@ -7,6 +7,7 @@ from litestar import Response, get, post
 from app.auth.controller import Auth
 from app.auth.schemas import Token
 from app.auth.two_steps import TicketRefused
+from app.http.access import ANY_LEVEL
 from app.pages.forms import required
 from app.pages.visit import ACCOUNT, CODE, FOR_ALL, FOR_MEMBERS, SIGN_IN, Visit, Visiting, shows
 from app.users.controller import Users
@@ -91,20 +92,20 @@ async def enter(visit: Visit, token: Token, done: str = "") -> Response[Any]:
     return visit.redirect(visit.next, done if visit.next == ACCOUNT else "")
 
 
-@get("/account/confirm", opt=FOR_MEMBERS)
+@get("/account/confirm", opt=FOR_MEMBERS | ANY_LEVEL)
 async def confirm_page(visit: Visiting) -> Response[Any]:
     """Show the form by which people prove who they are, before they change something that matters."""
     return visit.page("confirm.html")
 
 
-@post("/account/confirm", opt=FOR_MEMBERS | shows("confirm.html"), status_code=200)
+@post("/account/confirm", opt=FOR_MEMBERS | ANY_LEVEL | shows("confirm.html"), status_code=200)
 async def confirm(visit: Visiting) -> Response[Any]:
     """Sign in once more, with a second factor by the code, too, and go on."""
     (password,) = required(visit.form, "password")
     return await prove(visit, visit.member.username, password)
 
 
-@post("/account/sign-out", opt=FOR_MEMBERS, status_code=200)
+@post("/account/sign-out", opt=FOR_MEMBERS | ANY_LEVEL, status_code=200)
 async def sign_out(visit: Visiting) -> Response[Any]:
     """End the session."""
     await visit.site.browsers.end(visit.caller)

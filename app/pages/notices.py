@@ -9,6 +9,7 @@ NOTICES = {
     "device-allowed": "The device is in. You can go on there.",
     "device-refused": "The device was not let in.",
     "grant-ended": "That application may do nothing for you any more.",
+    "app-removed": "The authenticator app was removed, with its recovery codes. Your password alone signs you in.",
     "deleted": "Your account is gone, with all that belonged to it.",
     "mail-sent": "A mail is on its way. It may take a minute or two.",
     "password-changed": "Your password was changed, and every other session was ended.",

@@ -75,6 +75,7 @@ class Site:
         self.rows = rows
         self.features = parts.features
         self.scopes = parts.scopes
+        self.checks = parts.checks
         self.browsers = browsers
         self.sign_in = sign_in
         self.form_tokens = FormTokens(parts.settings.secret_key)
@@ -269,8 +270,8 @@ async def browser_session(request: Request[Any, Any, Any]) -> SignedIn | None:
 async def admit(request: Request[Any, Any, Any]) -> None:
     """Begin a visit, before the page's handler runs.
 
-    Raise what `check_request` and `check_fresh` raise, SignInNeeded, and FormRefused for a form of another site or
-    without its token.
+    Raise what `check_request`, `check_fresh` and the checks of features raise, SignInNeeded, and FormRefused for a form
+    of another site or without its token.
     """
     await check_request(request)
     visit = Visit(request, request.app.state.site, await browser_session(request))
@@ -282,11 +283,19 @@ async def admit(request: Request[Any, Any, Any]) -> None:
     if request.route_handler.opt.get(MEMBERS_KEY) and visit.user is None:
         raise SignInNeeded
     if visit.user:
+        await check_member(visit, visit.user)
         check_fresh(request.route_handler, visit.user.authenticated_at, request.app.state.fresh_sign_in)
     if request.method not in SAFE_METHODS:
         visit.form = await read_page_form(request)
         if not visit.site.form_tokens.is_valid(visit.form.pop(FORM_TOKEN, ""), visit.subject):
             raise FormRefused
+
+
+async def check_member(visit: Visit, user: SignedIn) -> None:
+    """Raise what the checks of features raise, as they do at the API, on pages for whoever is signed in."""
+    if visit.request.route_handler.opt.get(MEMBERS_KEY):
+        for check in visit.site.checks:
+            await check(visit.request, user)
 
 
 def visit_of(request: Request[Any, Any, Any]) -> Visit:

@@ -6,12 +6,13 @@ from email import message_from_bytes
 from email.policy import default
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from pyotp import TOTP
 
 from tests.browsers import CHROMIUM, OPTIONS, Watch, needs_browser
 from tests.factories import PASSWORD
@@ -141,6 +142,51 @@ def test_without_scripts_the_token_is_pasted(browser: Browser, service: str, ser
     assert notice(page) == "Thank you: your e-mail address is confirmed."
 
 
+def test_a_second_factor_from_enrolment_to_removal(browser: Browser, service: str) -> None:
+    """By a code of an app, once signed in by its next code, and once by a recovery code."""
+    page = browser.new_context().new_page()
+    watch = Watch(page)
+    sign_up(page, service, "grace")
+    page.get_by_role("link", name="Security").click()
+    page.get_by_role("link", name="Add an app").click()
+    press(page, "Show the QR code")
+    picture = page.get_by_role("img", name="The key as a QR code").bounding_box()
+    assert picture is not None
+    assert picture["width"] > 200
+    app = TOTP(page.locator(".key").inner_text())
+    moment = int(time())
+    fill(page, code=app.at(moment))
+    press(page, "Turn it on")
+    codes = page.locator(".codes li").all_inner_texts()
+    assert len(codes) == 10
+    page.emulate_media(media="print")
+    assert page.locator(".codes").is_visible()
+    assert not page.locator(".button").is_visible()
+    page.emulate_media(media="screen")
+    page.get_by_role("button", name="Sign out").click()
+    enter_password(page, "grace")
+    fill(page, code=app.at(moment, counter_offset=1))
+    press(page, "Sign in")
+    page.get_by_role("button", name="Sign out").click()
+    enter_password(page, "grace")
+    page.get_by_role("link", name="Use a recovery code").click()
+    fill(page, code=codes[3])
+    press(page, "Sign in")
+    page.get_by_role("link", name="Security").click()
+    assert "9 left" in page.locator("main").inner_text()
+    page.get_by_role("link", name="Remove the authenticator app").click()
+    press(page, "Remove the app")
+    assert notice(page).startswith("The authenticator app was removed")
+    watch.assert_at_home(service)
+
+
+def enter_password(page: Page, name: str) -> None:
+    """Sign in by a password, up to the page that asks for the code."""
+    fill(page, username=name, password=PASSWORD)
+    press(page, "Sign in")
+    assert page.locator("[name=code]:focus").count() == 1
+
+
 def axe() -> str:
     """Return axe-core; skip the test where it isn't installed."""
     try:
@@ -159,7 +205,17 @@ def test_axe_finds_nothing_and_nothing_moves(browser: Browser, service: str, sch
     sign_up(page, service, f"eve-{scheme}")
     links = page.locator(".rows a").evaluate_all("links => links.map((link) => link.pathname)")
     assert len(links) >= 5
-    assert_sound(page, service, ["/account", "/account/confirm", *links], source)
+    security = [f"/account/security/{name}" for name in ("app", "codes", "remove")]
+    assert_sound(page, service, ["/account", "/account/confirm", *links, *security], source)
+    page.goto(f"{service}/account/security/app")
+    press(page, "Show the QR code")
+    assert_accessible(page, source)
+    fill(page, code=TOTP(page.locator(".key").inner_text()).now())
+    press(page, "Turn it on")
+    assert_accessible(page, source)
+    page.get_by_role("button", name="Sign out").click()
+    enter_password(page, f"eve-{scheme}")
+    assert_sound(page, service, ["/account/sign-in/code", "/account/sign-in/code?recovery=1"], source)
 
 
 def assert_sound(page: Page, service: str, paths: list[str], source: str) -> None:
@@ -171,10 +227,15 @@ def assert_sound(page: Page, service: str, paths: list[str], source: str) -> Non
             page.goto(f"{service}{path}")
             assert page.evaluate(SHIFT) == 0, (path, width)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
-        page.evaluate(source)
-        found = page.evaluate("axe.run()")
-        wrong = [(rule["id"], node["html"]) for rule in found["violations"] for node in rule["nodes"]]
-        assert wrong == [], path
+        assert_accessible(page, source)
+
+
+def assert_accessible(page: Page, source: str) -> None:
+    """Check the page that is open by axe-core."""
+    page.evaluate(source)
+    found = page.evaluate("axe.run()")
+    wrong = [(rule["id"], node["html"]) for rule in found["violations"] for node in rule["nodes"]]
+    assert wrong == [], page.url
 
 
 def test_every_button_of_every_page_leads_somewhere(browser: Browser, service: str) -> None:

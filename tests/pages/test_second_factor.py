@@ -1,4 +1,4 @@
-"""Second factors on pages: asked for at a sign-in."""
+"""Second factors on pages: asked for at a sign-in, enrolled and removed."""
 
 from time import time
 
@@ -9,14 +9,17 @@ from sqlalchemy import select, update
 
 from app.auth import two_steps
 from app.auth.models import LoginSession
+from app.main import FEATURES, create_app
+from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import execute, fetch
 from tests.auth.test_fresh_sign_in import age
-from tests.factories import PASSWORD
+from tests.factories import PASSWORD, SECRET, add_user, connect_to
 from tests.factors.totp import code_of, enrol, forget_steps, stop_clock, wrong_code_of
-from tests.pages.person import Page, Person
+from tests.pages.person import Page, Person, visiting
 
 CODE = "/account/sign-in/code"
+SECURITY = "/account/security"
 
 
 @pytest.fixture
@@ -137,3 +140,85 @@ async def test_a_fresh_sign_in_asks_for_both(app: Litestar, person: Person, secr
     assert (await person.client.get("/account/delete")).headers["Location"] == path
     await person.done(where, "/account/delete", code=code_of(secret))
     assert person.session not in {None, old}
+
+
+def key_on(page: Page) -> str:
+    """Return the key that a page shows for the app."""
+    return page.texts["group"].replace(" ", "")
+
+
+async def add_app(person: Person) -> tuple[str, Page]:
+    """Add an authenticator app; return its secret, and the page with the recovery codes."""
+    answer = await person.send(f"{SECURITY}/app", action="begin")
+    assert answer.status_code == 200
+    assert "<svg viewBox=" in answer.text
+    page = Page(answer)
+    secret = key_on(page)
+    form = page.form.fields
+    answer = await person.client.post(f"{SECURITY}/app", data=form | {"code": wrong_code_of(secret)})
+    assert (answer.status_code, Page(answer).texts["code-error"]) == (403, "The code is wrong.")
+    assert "<svg" not in answer.text
+    answer = await person.client.post(f"{SECURITY}/app", data=form | {"code": code_of(secret)})
+    assert answer.status_code == 200, answer.text
+    return secret, Page(answer)
+
+
+async def test_an_app_is_added_its_codes_replaced_and_removed(app: Litestar, member: Person) -> None:
+    """Each in a fresh session; what is shown is shown once, and every other session ends."""
+    other = Person(app)
+    await other.sign_in("alice", PASSWORD)
+    assert "Add an app" in (await member.open(SECURITY)).texts["button"]
+    _, page = await add_app(member)
+    codes = page.texts["code"].split()
+    assert len(codes) == 10
+    assert (await other.client.get("/account")).status_code == 303
+    assert await methods(app) == ["pwd otp mfa"]
+    assert (await member.client.get(f"{SECURITY}/app")).headers["Location"] == SECURITY
+    answer = await member.send(f"{SECURITY}/codes")
+    assert answer.status_code == 200
+    new = Page(answer).texts["code"].split()
+    assert not set(new) & set(codes)
+    await prove_password(other)
+    await other.refused(CODE, 401, code=codes[0])
+    await other.done(CODE, "/account", code=new[0])
+    assert "9 left, for when the app is lost" in (await member.open(SECURITY)).texts["soft small"]
+    await age(app, 11)
+    for name in ("codes", "remove"):
+        where = f"/account/confirm?next=%2Faccount%2Fsecurity%2F{name}"
+        assert (await member.client.get(f"{SECURITY}/{name}")).headers["Location"] == where
+    await member.done(where, f"{CODE}?next=%2Faccount%2Fsecurity%2Fremove", password=PASSWORD)
+    await member.done(f"{CODE}?next=%2Faccount%2Fsecurity%2Fremove", f"{SECURITY}/remove", code=new[1])
+    await member.done(f"{SECURITY}/remove", f"{SECURITY}?done=app-removed")
+    await Person(app).sign_in("alice", PASSWORD)
+
+
+async def test_a_code_without_a_secret_begins_again(member: Person) -> None:
+    form = (await member.open(f"{SECURITY}/app")).form.fields
+    answer = await member.client.post(f"{SECURITY}/app", data=form | {"action": "confirm", "code": "123456"})
+    page = Page(answer)
+    assert (answer.status_code, page.texts["problem"]) == (409, "No authenticator app waits for its first code.")
+    assert page.texts["button"] == "Start again"
+
+
+async def test_pages_ask_for_a_second_factor_where_the_api_does(sqlite_url: str) -> None:
+    """SECOND_FACTOR=all leaves what is needed to enrol, and to sign out; after that, everything is open."""
+    async with visiting(sqlite_url, second_factor="all") as (app, person):
+        await add_user(app, "alice")
+        await person.sign_in("alice", PASSWORD)
+        for path in ("/account", "/account/profile", "/account/sessions", SECURITY, f"{SECURITY}/app"):
+            await person.open(path)
+        for path in ("/account/password", "/account/tokens", "/account/delete"):
+            assert (await person.open(path, 403)).texts["lead"] == "A second factor is needed."
+        await add_app(person)
+        await person.open("/account/password")
+
+
+async def test_without_the_feature_there_is_no_page(sqlite_url: str) -> None:
+    settings = Settings(secret_key=SECRET, database_url=sqlite_url, jobs_in_process=False)
+    app = create_app(settings, [feature for feature in FEATURES if "factors" not in feature.__module__])
+    async with connect_to(app):
+        person = Person(app)
+        await add_user(app, "alice")
+        page = await person.sign_in("alice", PASSWORD)
+        assert not [address for address in page.addresses if "security" in address]
+        await person.open(SECURITY, 404)
