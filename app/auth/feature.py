@@ -41,7 +41,7 @@ EVENTS = {
     "refresh_failed": "A refresh token was refused: its session has ended",
     "refresh_repeated": "A refresh token was sent again within ten seconds, as after a lost answer",
     "refresh_token_reused": "A spent refresh token was sent again, which ended the session",
-    "logout": "The session was ended by one of its tokens",
+    "logout": "The session was ended by whoever was signed in, or had one of its tokens",
     "session_ended": "A session was ended: `ended_id`",
     "other_sessions_ended": "All other sessions were ended: `count` of them",
     "password_refused": "The current password, which a change needs, was wrong",

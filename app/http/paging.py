@@ -117,13 +117,18 @@ def page_query(
 def page_response(request: AnyRequest, query: PageQuery, page: Page[Read]) -> Response[list[Read]]:
     """Return the rows of a page as an array, with `Link` to the next page and `X-Total-Count` where they are known."""
     headers = {}
-    if page.last:
-        cursors: Cursors = request.app.state.cursors
-        cursor = cursors.seal(page.last, *cursor_context(request, query.sort, query.terms, query.filters))
+    if cursor := next_cursor(request, query, page):
         headers["Link"] = f'<{next_url(request, cursor)}>; rel="next"'
     if page.total is not None:
         headers["X-Total-Count"] = str(page.total)
     return Response(page.rows, headers=headers)
+
+
+def next_cursor(request: AnyRequest, query: PageQuery, page: Page[Read]) -> str:
+    """Return the cursor of the page after this one; an empty text after the last."""
+    cursors: Cursors = request.app.state.cursors
+    context = cursor_context(request, query.sort, query.terms, query.filters)
+    return cursors.seal(page.last, *context) if page.last else ""
 
 
 def cursor_context(request: AnyRequest, sort: str, terms: Sequence[str], filters: Sequence[str]) -> tuple[object, ...]:

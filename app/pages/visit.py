@@ -76,6 +76,7 @@ class Site:
         self.features = parts.features
         self.scopes = parts.scopes
         self.checks = parts.checks
+        self.event_types = parts.events.types
         self.browsers = browsers
         self.sign_in = sign_in
         self.form_tokens = FormTokens(parts.settings.secret_key)
