@@ -47,6 +47,20 @@ def caller(request: SignedInRequest) -> Caller:
     return Caller(request.user.id, request.user.session_id, calling_client(request))
 
 
+async def own_session_of(request: Request[Any, Any, Any]) -> SignedIn | None:
+    """Return the caller of a request to a public route, by a session of theirs that may do everything; else None.
+
+    A token that isn't good makes no difference there.
+    """
+    try:
+        token = bearer_token(request.headers.getall("authorization", []))
+        reader: BearerReader = request.app.state.bearers.of(token)
+        user: SignedIn | None = await reader.signed_in(await verify(request, reader, token))
+    except Unauthorized:
+        return None
+    return user if user and user.scope is None and user.is_own_session else None
+
+
 class BearerReaders:
     """The readers of all kinds of bearer tokens: access tokens, and those that features add by their prefixes."""
 
@@ -74,10 +88,7 @@ class Guard(JWTCookieAuthenticationMiddleware):
             request: SignedInRequest = Request(scope, receive)
             token = bearer_token(request.headers.getall("authorization", []))
             reader: BearerReader = request.app.state.bearers.of(token)
-            try:
-                verified = reader.verify(token)
-            except InvalidTokenError as refusal:
-                verified = await verify_again(request, reader, token, refusal)
+            verified = await verify(request, reader, token)
             if request.route_handler.parsed_data_field:
                 await request.body()
             user: SignedIn | None = await reader.signed_in(verified)
@@ -126,8 +137,16 @@ async def needs_own_session(request: SignedInRequest) -> bool:
     return any(getattr(data, field) is not UNSET for field in fields)
 
 
+async def verify(request: Request[Any, Any, Any], reader: BearerReader, token: str) -> object:
+    """Return what is verified of a token without the database. Raise InvalidCredentials."""
+    try:
+        return reader.verify(token)
+    except InvalidTokenError as refusal:
+        return await verify_again(request, reader, token, refusal)
+
+
 async def verify_again(
-    request: SignedInRequest, reader: BearerReader, token: str, refusal: InvalidTokenError
+    request: Request[Any, Any, Any], reader: BearerReader, token: str, refusal: InvalidTokenError
 ) -> object:
     """Return what `verify` returns once the signing keys have been read again, where it knew none of the token's.
 

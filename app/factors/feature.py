@@ -2,13 +2,18 @@
 
 from litestar.openapi.spec import Tag
 
+from app.auth.feature import create_auth_service
 from app.auth.repository import SessionRepository
 from app.factors.commands import reset_factors
 from app.factors.controller import FactorController
 from app.factors.guard import checks_of
 from app.factors.jobs import FactorMails
 from app.factors.listing import FactorList
-from app.factors.passkeys.repository import PasskeyRepository
+from app.factors.passkeys.controller import PasskeyController, grant_of
+from app.factors.passkeys.relying_party import relying_party
+from app.factors.passkeys.repository import ChallengeRepository, PasskeyRepository
+from app.factors.passkeys.service import PasskeyService
+from app.factors.passkeys.sign_in import PasskeySignIn
 from app.factors.policy import Policy
 from app.factors.repository import FactorRepository
 from app.factors.reset import FactorReset
@@ -18,12 +23,15 @@ from app.http.feature import Feature, Parts, provide
 from app.http.openapi.document import TITLE
 from app.security.encryption import Encryption
 
+PASSKEY_GRANT = "urn:backend-api:grant:passkey"
 EVENTS = {
     "totp_added": "An authenticator app became the second factor, which ended all other sessions",
     "totp_removed": "The authenticator app was removed, with its recovery codes",
     "code_refused": "The first code of an authenticator app was wrong",
     "recovery_codes_replaced": "The recovery codes were replaced",
     "recovery_code_used": "A recovery code was used, and is spent",
+    "passkey_added": "A passkey was added: `passkey_id`",
+    "passkey_removed": "A passkey was removed: `passkey_id`",
     "factors_reset": "An operator removed every second factor, and ended the sessions",
 }
 
@@ -33,10 +41,18 @@ def feature(parts: Parts) -> Feature:
     factors, mails = FactorRepository(parts.database), create_mails(parts)
     policy = Policy(parts.settings.second_factor, factors)
     totp = create_totp_service(parts)
+    passkey_sign_in = create_passkey_sign_in(parts)
     return Feature(
-        routes=[FactorController],
+        routes=[FactorController, PasskeyController],
         tags=[Tag("Second factor", "Codes of an authenticator app, recovery codes, and passkeys.")],
-        dependencies=provide(totp=totp, factor_list=FactorList(factors, PasskeyRepository(parts.database))),
+        dependencies=provide(
+            totp=totp,
+            passkeys=create_passkey_service(parts),
+            passkey_sign_in=passkey_sign_in,
+            factor_list=FactorList(factors, PasskeyRepository(parts.database)),
+        ),
+        grants={PASSKEY_GRANT: grant_of(passkey_sign_in)},
+        chores=[ChallengeRepository(parts.database).purge],
         events=EVENTS,
         second_steps=[totp.check],
         checks=checks_of(policy),
@@ -67,4 +83,30 @@ def create_totp_service(parts: Parts) -> TotpService:
         Policy(settings.second_factor, factors),
         parts.events,
         issuer=TITLE,
+    )
+
+
+def create_passkey_service(parts: Parts) -> PasskeyService:
+    """Return the service that adds and removes passkeys."""
+    factors = FactorRepository(parts.database)
+    return PasskeyService(
+        relying_party(parts.settings),
+        PasskeyRepository(parts.database),
+        ChallengeRepository(parts.database),
+        SessionRepository(parts.database),
+        create_mails(parts),
+        Policy(parts.settings.second_factor, factors),
+        parts.events,
+    )
+
+
+def create_passkey_sign_in(parts: Parts) -> PasskeySignIn:
+    """Return the service that checks what passkeys have signed, and signs people in by them."""
+    return PasskeySignIn(
+        relying_party(parts.settings),
+        PasskeyRepository(parts.database),
+        ChallengeRepository(parts.database),
+        create_auth_service(parts),
+        parts.limits,
+        parts.events,
     )

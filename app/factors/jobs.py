@@ -16,6 +16,8 @@ TOTP_ADDED = "totp_added_mail"
 TOTP_REMOVED = "totp_removed_mail"
 CODES_REPLACED = "recovery_codes_mail"
 WRONG_CODES_MAIL = "wrong_codes_mail"
+PASSKEY_ADDED = "passkey_added_mail"
+PASSKEY_REMOVED = "passkey_removed_mail"
 FACTORS_RESET = "factors_reset_mail"
 
 
@@ -53,6 +55,14 @@ MAILS = {
         "somebody signed in to your account at {url} with the right password, and then ten times with a wrong code. "
         "Until a quarter of an hour has passed, nobody can sign in with the password.",
         "If it wasn't you, choose a new password: somebody else knows it.",
+    ),
+    PASSKEY_ADDED: Notice(
+        "You have a new passkey",
+        "a passkey was added to your account at {url}. It signs in without your password.",
+    ),
+    PASSKEY_REMOVED: Notice(
+        "A passkey was removed",
+        "a passkey of your account at {url} was removed. It doesn't sign in any more.",
     ),
     FACTORS_RESET: Notice(
         "Your second factors were removed",

@@ -16,6 +16,8 @@ Code = Annotated[
     ),
 ]
 
+PasskeyId = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one passkey, for ever.", examples=[1])]
+
 
 class TotpSecret(Struct):
     """A secret for an authenticator app, until the app's first code confirms it."""
@@ -56,7 +58,7 @@ class TotpRead(Struct):
 class PasskeyRead(Struct):
     """A passkey as its owner sees it."""
 
-    id: Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one passkey, for ever.", examples=[1])]
+    id: PasskeyId
     name: Annotated[str, Meta(examples=["Telephone"])]
     created_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]
     last_used_at: Annotated[datetime | None, Meta(description="When it last signed in.", examples=[None])]

@@ -13,6 +13,7 @@ from app.settings.addresses import (
     check_collector,
     check_networks,
     check_origins,
+    check_passkey_domain,
     check_public_url,
     check_rate_limit_storage,
     is_unspecified,
@@ -66,6 +67,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     """For which a confirmed mailbox may undo a change of its account's address; 0 for never."""
     second_factor: Literal["none", "superusers", "all"] = "none"
     """Who needs a second factor: nobody, superusers for their rights, or everybody for nearly everything."""
+    passkey_domain: str = ""
+    """The domain for which passkeys are made: the host of PUBLIC_URL, or a parent of it."""
     events_keep_days: Days = 365
     """For which security events are kept as rows."""
     environment: Literal["development", "production"] = "development"
@@ -126,6 +129,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         if self.smtp_url:
             smtp_server(self.smtp_url)
         check_public_url(self.public_url)
+        check_passkey_domain(self.passkey_domain, self.url)
         check_account_url(self.account_url)
         check_templates(self.templates_dir)
         check_colour("PAGES_COLOUR", self.pages_colour)

@@ -48,6 +48,22 @@ def check_public_url(url: str) -> None:
         raise SettingsError("PUBLIC_URL must be http:// or https:// with a host, such as https://api.example.org/v1")
 
 
+def check_passkey_domain(domain: str, url: str) -> None:
+    """Raise SettingsError unless the domain is empty, or the host of a URL or a parent of it.
+
+    Of the latter it has at least two labels, since no browser takes a key for a top-level domain.
+    """
+    host = host_of(url)
+    if domain and domain != host and not (host.endswith(f".{domain}") and "." in domain and not is_address(host)):
+        raise SettingsError(f"PASSKEY_DOMAIN must be the host of PUBLIC_URL, {host}, or a parent of it")
+
+
+def host_of(url: str) -> str:
+    """Return the host of an origin or another URL, as browsers write it."""
+    parts = urlsplit(url)
+    return urlsplit(as_browsers_write(f"{parts.scheme}://{parts.netloc}")).hostname or ""
+
+
 def check_account_url(url: str) -> None:
     """Raise SettingsError unless the URL is empty, or http or https with a host and at most a path."""
     if url and not is_site(url):
@@ -174,6 +190,15 @@ def ascii_host(host: str) -> str:
         return host
     # Of which names are hosts, the library of addresses knows the most.
     return str(validate_email(f"x@{host}", check_deliverability=False, globally_deliverable=False).ascii_domain)
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_unspecified(host: str) -> bool:

@@ -11,12 +11,14 @@ from litestar.routes import HTTPRoute
 from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
+from app.factors.models import Passkey
 from app.http.access import Right, right_of, token_scopes
 from app.settings import Settings
 from app.users.models import User
 from tests.api_tokens.tokens import add_token
 from tests.auth.oauth import Pair, bearer, execute, fetch, open_session
 from tests.factories import PASSWORD, add_user, create_item
+from tests.factors.authenticator import add_passkeys
 from tests.oauth.flow import DEVICE, add_client, credentials, grant_to
 from tests.outbox import deliver, token_in
 from tests.users.undo import undo_token
@@ -40,6 +42,7 @@ OF_ANOTHER = {
     "item_id": {"stranger": {403}, "superuser": {403}},
     "session_id": {"stranger": {404}, "superuser": {404}},
     "token_id": {"stranger": {404}, "superuser": {404}},
+    "passkey_id": {"stranger": {404}, "superuser": {404}},
 }
 # What whoever may call an operation is answered, where it isn't a success: nobody in the world has a second factor, and
 # no example is what a real device would have sent.
@@ -47,6 +50,7 @@ ANSWERS = {
     "confirm_totp": {403},
     "replace_recovery_codes": {404},
     "remove_totp": {404},
+    "add_passkey": {422},
 }
 REFUSED = {"stranger": {403, 404}, "superuser": {403, 404}}
 
@@ -95,6 +99,9 @@ class World:
         self.ids["grant_id"] = await grant_to(self.app, alice.id, application)
         self.bodies["introspect"] = {"token": "unknown", **credentials(application)}
         self.bodies["authorize_device"] = credentials(await add_client(self.app, **DEVICE))
+        await add_passkeys(self.app, alice.id, 1)
+        (passkey,) = await fetch(self.app, select(Passkey.id))
+        self.ids["passkey_id"] = passkey.id
         for mail in await deliver(self.app, self.settings):
             if "#token=" in mail.get_content():
                 page = re.search(r"/account/([a-z-]+)#", mail.get_content())

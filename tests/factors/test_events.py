@@ -14,6 +14,7 @@ from app.logs import request_id
 from tests.auth.oauth import bearer, client_from, fetch, open_session
 from tests.events import ADDRESS, REQUEST, Event, Told, event
 from tests.factories import add_user
+from tests.factors.authenticator import Authenticator
 from tests.factors.totp import code_of, enrol, log_in_with, wrong_code_of
 
 
@@ -70,3 +71,20 @@ async def test_an_operators_reset_is_told(app: Litestar, parts: Parts, events: T
     (told,) = events.read_lines()
     assert event("factors_reset", user_id=who["user_id"], address=None) == told | {"request_id": REQUEST}
     assert (await alice.get("/users/me")).status_code == 401
+
+
+@pytest.mark.usefixtures("client")
+async def test_what_happens_to_a_passkey_is_told(app: Litestar, events: Told) -> None:
+    """A refused one says so as a refused login does."""
+    alice, who = await signed_in(app)
+    await events()
+    device, stranger = Authenticator(), client_from(app, ADDRESS, **{"X-Request-ID": REQUEST})
+    added = (await device.add_to(alice)).json()
+    assert await events() == [event("passkey_added", passkey_id=added["id"], **who)]
+    await device.sign_in(stranger)
+    (login,) = await events()
+    assert (login["event"], login["amr"]) == ("login", "pop user mfa")
+    await alice.delete(f"/users/me/passkeys/{added['id']}")
+    assert await events() == [event("passkey_removed", passkey_id=added["id"], **who)]
+    await device.sign_in(stranger)
+    assert await events() == [event("login_failed", factor="passkey")]
