@@ -13,9 +13,10 @@ from app.http.requests import InTransaction, Provided, check_request
 from app.oauth.authorization import AuthorizationRequest, AuthorizationService, InvalidApplication, Refusal, Step
 from app.oauth.controller import Clients, Grants
 from app.oauth.device import DeviceService
+from app.oauth.grants import GrantNotFound
 from app.oauth.redirects import source_of
 from app.oauth.repository import ClientNotFound
-from app.pages.forms import required
+from app.pages.forms import id_in, required
 from app.pages.visit import CONFIRM, DECISION, FOR_ALL, FOR_MEMBERS, SIGN_IN, Row, Visit, Visiting, shows
 
 AUTHORIZE = "/authorize"
@@ -121,8 +122,7 @@ async def applications_page(visit: Visiting, grants: Grants) -> Response[Any]:
 @post(APPLICATIONS, opt=FOR_MEMBERS, status_code=200)
 async def end_application(visit: Visiting, grants: Grants, transaction: InTransaction) -> Response[Any]:
     """End what one of them may do."""
-    (grant_id,) = required(visit.form, "grant_id")
-    await grants.end(transaction, visit.caller, int(grant_id) if grant_id.isdecimal() else 0)
+    await grants.end(transaction, visit.caller, id_in(visit.form, "grant_id", GrantNotFound))
     return visit.redirect(APPLICATIONS, "grant-ended")
 
 
