@@ -10,7 +10,7 @@ from app.history.repository import Selection
 from app.http.paging import next_cursor, page_query
 from app.pages.visit import FOR_MEMBERS, Row, Visiting
 
-ROWS = [Row("history", "History", "Sign-ins and changes, and where they came from")]
+ROWS = [Row("history", "History", "See what happened, and from where")]
 EVENTS_OF_A_PAGE = 25
 DETAILS = re.compile("[:;].*")
 """The part of a sentence on a type of events that says what its details mean, to programs."""
