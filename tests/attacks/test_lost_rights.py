@@ -28,6 +28,12 @@ BODIES = {
     ("PUT", "/users/me/password"): {"current_password": PASSWORD, "new_password": "another pass phrase of 7 words"},
     ("PATCH", "/users/{user_id}"): {"is_superuser": True},
     ("POST", "/users/me/tokens"): {"name": "Backup", "scopes": ["items:read"]},
+    ("POST", "/users/me/totp/confirm"): {"code": "123456"},
+    ("POST", "/users/me/passkeys"): {"name": "Telephone", "credential": {}},
+    ("PATCH", "/users/me/passkeys/{passkey_id}"): {"name": "Telephone"},
+    ("POST", "/users/me/reauthentication"): {"password": PASSWORD},
+    ("POST", "/clients"): {"name": "Counter", "scopes": [], "redirect_uris": ["https://app.example.com/"]},
+    ("PATCH", "/clients/{application_id}"): {"name": "Counter"},
 }
 """A body for each route that needs a caller and takes one."""
 
@@ -74,7 +80,7 @@ async def test_a_session_that_ends_while_the_body_is_on_its_way_does_nothing(
     item = (await create_item(alice)).json()["id"]
     bob = await add_user(app, "bob")
     body = SlowBody(BODIES[method, path])
-    answer = await send_slowly(alice, method, path.format(item_id=item, user_id=bob.id), body)
+    answer = await send_slowly(alice, method, path.format(item_id=item, user_id=bob.id, passkey_id=1, application_id=1), body)
     await execute(app, delete(LoginSession))
     body.rest.set()
     assert (await answer).status_code == 401

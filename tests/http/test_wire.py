@@ -101,7 +101,7 @@ def test_what_is_no_request_is_refused(port: int, data: bytes, status: bytes) ->
     ("data", "status"),
     [
         (b"TRACE /items HTTP/1.1\r\n", b"405"),
-        (b"CONNECT evil.example:443 HTTP/1.1\r\n", b"404"),
+        (b"CONNECT evil.example:443 HTTP/1.1\r\n", b"405"),
         (b"GET http://evil.example/users/me HTTP/1.1\r\n", b"401"),
         (b"GET //evil.example/users/me HTTP/1.1\r\n", b"404"),
         (b"GET /\\evil.example HTTP/1.1\r\n", b"404"),

@@ -41,7 +41,7 @@ def test_the_route_table_shows_who_may_call_each_route(tmp_path: Path, file_url:
     assert ["POST", "/token", "public"] in lines
     assert ["POST", "/users", "public"] in lines
     assert ["GET", "/users/me", "signed in", "account:read"] in lines
-    assert ["DELETE", "/users/me", "signed in"] in lines
+    assert ["DELETE", "/users/me", "signed in, fresh"] in lines
     assert ["DELETE", "/items/{item_id}", "signed in", "items:write"] in lines
     assert ["GET", "/users", "superuser", "users:read"] in lines
     assert not (tmp_path / "file").exists()
