@@ -10,7 +10,7 @@ from app.factors.schemas import Code
 
 
 class Proof(Struct, forbid_unknown_fields=True):
-    """Who you are, again: the password, with a code where there is a second factor; or a passkey alone."""
+    """A proof of who you are: the password, with a code where there is a second factor; or a passkey alone."""
 
     password: CurrentPassword | UnsetType = UNSET
     otp: Code | UnsetType = UNSET
