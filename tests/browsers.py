@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from socket import create_server
 from time import monotonic, sleep
@@ -26,7 +27,7 @@ OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 START_WITHIN_SECONDS = 60
 
@@ -45,7 +46,13 @@ def service_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(service_folder: Path) -> Iterator[str]:
     """The address of the service as `python -m app` starts it, with a database of its own and one user."""
-    folder = service_folder
+    with service_in(service_folder) as address:
+        yield address
+
+
+@contextmanager
+def service_in(folder: Path, *, host: str = "127.0.0.1") -> Iterator[str]:
+    """Run the service, which people know by a host name of this machine, in a folder while the block runs."""
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environ = os.environ | {
@@ -53,8 +60,9 @@ def service(service_folder: Path) -> Iterator[str]:
         "SECRET_KEY": SECRET,
         "DATABASE_URL": f"sqlite:///{folder / 'service.sqlite3'}",
         "PORT": str(port),
+        "PUBLIC_URL": f"http://{host}:{port}",
     }
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://{host}:{port}"
     with subprocess.Popen([sys.executable, "-m", "app"], cwd=folder, env=environ) as process:
         wait_for(process, address)
         user = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}

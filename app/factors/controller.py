@@ -2,18 +2,21 @@
 
 from litestar import Controller, Response, delete, get, post
 from litestar.params import JSONBody
+from msgspec import UNSET
 
 from app.auth.controller import NO_STORE
 from app.auth.guard import SignedInRequest, caller
-from app.errors import TooManyRequests
+from app.errors import InvalidField, InvalidFields, TooManyRequests
 from app.factors.listing import FactorList
 from app.factors.policy import SecondFactorNeeded
+from app.factors.proofs import Proof
+from app.factors.reauthentication import Reauthentication, WrongProof
 from app.factors.schemas import FactorsRead, RecoveryCodes, TotpConfirmation, TotpSecret
 from app.factors.service import NoSecondFactor, NothingPending, TotpActive, TotpService
-from app.http.access import ANY_LEVEL, FRESH
+from app.http.access import ANY_LEVEL, FRESH, OAUTH_ERRORS_KEY
 from app.http.openapi import raises
 from app.http.requests import Provided
-from app.security.second_step import WrongCode
+from app.security.second_step import MfaRequired, WrongCode
 
 Totp = Provided[TotpService]
 
@@ -76,3 +79,25 @@ class FactorController(Controller):
     async def remove_totp(self, request: SignedInRequest, totp: Totp) -> None:
         """Its recovery codes go, too, and no sign-in needs a code. Needs a sign-in of the last minutes."""
         await totp.remove(request.user, caller(request))
+
+    @post(
+        "/users/me/reauthentication",
+        status_code=204,
+        opt=ANY_LEVEL | {OAUTH_ERRORS_KEY: [MfaRequired]},
+        summary="Prove who you are",
+        responses=raises(WrongProof, TooManyRequests),
+    )
+    async def reauthenticate(
+        self, request: SignedInRequest, reauthentication: Provided[Reauthentication], data: JSONBody[Proof]
+    ) -> None:
+        """Makes this session fresh again, for what needs a sign-in of the last minutes.
+
+        Takes `password`, with `otp` where you have a second factor, or `credential`.
+        """
+        if (data.password is UNSET) == (data.credential is UNSET):
+            raise InvalidFields(InvalidField("", "needs either password or credential"))
+        who = caller(request)
+        if data.credential is not UNSET:
+            await reauthentication.by_passkey(request.user, who, data.credential)
+        elif data.password is not UNSET:
+            await reauthentication.by_password(request.user, who, data.password, data.otp or None)

@@ -2,7 +2,7 @@
 
 from litestar.openapi.spec import Tag
 
-from app.auth.feature import create_auth_service
+from app.auth.feature import create_auth_service, create_credential_service
 from app.auth.repository import SessionRepository
 from app.factors.commands import reset_factors
 from app.factors.controller import FactorController
@@ -15,6 +15,7 @@ from app.factors.passkeys.repository import ChallengeRepository, PasskeyReposito
 from app.factors.passkeys.service import PasskeyService
 from app.factors.passkeys.sign_in import PasskeySignIn
 from app.factors.policy import Policy
+from app.factors.reauthentication import Reauthentication
 from app.factors.repository import FactorRepository
 from app.factors.reset import FactorReset
 from app.factors.service import TotpService
@@ -32,6 +33,8 @@ EVENTS = {
     "recovery_code_used": "A recovery code was used, and is spent",
     "passkey_added": "A passkey was added: `passkey_id`",
     "passkey_removed": "A passkey was removed: `passkey_id`",
+    "reauthenticated": "A session's user proved who they are again; `amr` says how (RFC 8176)",
+    "proof_refused": "The code of such a proof was wrong",
     "factors_reset": "An operator removed every second factor, and ended the sessions",
 }
 
@@ -49,6 +52,9 @@ def feature(parts: Parts) -> Feature:
             totp=totp,
             passkeys=create_passkey_service(parts),
             passkey_sign_in=passkey_sign_in,
+            reauthentication=Reauthentication(
+                create_credential_service(parts), totp, passkey_sign_in, SessionRepository(parts.database), parts.events
+            ),
             factor_list=FactorList(factors, PasskeyRepository(parts.database)),
         ),
         grants={PASSKEY_GRANT: grant_of(passkey_sign_in)},

@@ -24,6 +24,8 @@ FRESH_KEY = "fresh"
 ANY_LEVEL_KEY = "any_level"
 LENIENT_KEY = "lenient"
 FORM_KEY = "form"
+OAUTH_ERRORS_KEY = "oauth_errors"
+"""The option for the OAuthErrors of a route whose other errors of the same status are problem details."""
 
 
 class Right(StrEnum):

@@ -40,6 +40,7 @@ PUBLIC = {
     "POST /email-undo/confirm",
     "POST /email-verification/confirm",
     "POST /introspect",
+    "POST /passkeys/options",
     "POST /password-reset",
     "POST /password-reset/confirm",
     "POST /revoke",

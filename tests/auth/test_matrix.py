@@ -35,6 +35,7 @@ BODIES: dict[str, dict[str, str]] = {
     "request_password_reset": {"email": "alice@example.org"},
     "login": {"username": "alice", "password": PASSWORD},
     "revoke": {"token": "unknown"},
+    "reauthenticate": {"password": "wrong"},
 }
 # What somebody else's is answered with, by the first id in the path; a superuser has rights over accounts alone.
 OF_ANOTHER = {
@@ -51,6 +52,7 @@ ANSWERS = {
     "replace_recovery_codes": {404},
     "remove_totp": {404},
     "add_passkey": {422},
+    "reauthenticate": {403},
 }
 REFUSED = {"stranger": {403, 404}, "superuser": {403, 404}}
 

@@ -13,7 +13,7 @@ from app.http.feature import Parts
 from app.logs import request_id
 from tests.auth.oauth import bearer, client_from, fetch, open_session
 from tests.events import ADDRESS, REQUEST, Event, Told, event
-from tests.factories import add_user
+from tests.factories import PASSWORD, add_user
 from tests.factors.authenticator import Authenticator
 from tests.factors.totp import code_of, enrol, log_in_with, wrong_code_of
 
@@ -88,3 +88,16 @@ async def test_what_happens_to_a_passkey_is_told(app: Litestar, events: Told) ->
     assert await events() == [event("passkey_removed", passkey_id=added["id"], **who)]
     await device.sign_in(stranger)
     assert await events() == [event("login_failed", factor="passkey")]
+
+
+@pytest.mark.usefixtures("client")
+async def test_proofs_in_a_session_are_told(app: Litestar, events: Told) -> None:
+    alice, who = await signed_in(app)
+    secret, codes = await enrol(app, alice)
+    await events()
+    for otp in (wrong_code_of(secret), codes[0]):
+        await alice.post("/users/me/reauthentication", json={"password": PASSWORD, "otp": otp})
+    refused, used, proved = await events()
+    assert refused == event("proof_refused", factor="otp", **who)
+    assert used["event"] == "recovery_code_used"
+    assert proved == event("reauthenticated", amr="pwd otp mfa", **who)

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from httpx import AsyncClient
 from litestar import Litestar
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
 from app.factors.feature import create_factor_reset, feature
@@ -13,8 +13,10 @@ from app.factors.models import RecoveryCode, Totp
 from app.http.feature import Parts
 from app.main import create_app
 from app.settings import Settings
-from tests.auth.oauth import bearer, fetch
-from tests.factories import People, add_user, client_of, connect_to, log_in, on_sqlite, parts_of
+from tests.api_tokens.tokens import add_token
+from tests.auth.oauth import bearer, execute, fetch, open_session
+from tests.factories import PASSWORD, People, add_user, client_of, connect_to, log_in, on_sqlite, parts_of
+from tests.factors.authenticator import Authenticator
 from tests.factors.totp import code_of, enrol, log_in_with
 from tests.outbox import deliver
 from tests.problems import assert_problem
@@ -100,3 +102,48 @@ def test_the_command_says_whom_it_reset_and_that_there_is_nobody(app: Litestar, 
     answer = CliRunner().invoke(command, ["nobody"])
     assert (answer.exit_code, answer.output) == (1, "There is no account with the name nobody\n")
     assert CliRunner().invoke(command, []).exit_code == 2
+
+
+async def test_an_api_token_has_the_level_of_its_owner(settings: Settings) -> None:
+    """It proves nothing by itself: what counts is whether the account has a factor of any kind."""
+    app = create_app(replace(settings, second_factor="all"))
+    async with connect_to(app) as client:
+        alice, bob = [await add_user(app, name) for name in ("alice", "bob")]
+        for user, add in ((alice, enrol), (bob, add_a_passkey)):
+            token = client_of(app, Authorization=f"Bearer {await add_token(app, user.id, 'items:read')}")
+            assert_problem(await token.get("/items"), 403, NEEDED)
+            await add(app, client_of(app, **bearer(await open_session(app, user.id))))
+            assert (await token.get("/items")).status_code == 200
+        assert (await client.get("/items")).status_code == 401
+
+
+async def add_a_passkey(_app: Litestar, client: AsyncClient) -> None:
+    """Add a passkey to the account of a client."""
+    assert (await Authenticator().add_to(client)).status_code == 201
+
+
+@pytest.mark.parametrize(("policy", "is_superuser"), [("none", True), ("superusers", False), ("superusers", True)])
+async def test_below_two_factors_a_policy_lets_nobody_change_them(
+    settings: Settings, policy: str, *, is_superuser: bool
+) -> None:
+    """Whoever knows the password alone of an account that needs a factor could add one of their own else."""
+    app = create_app(replace(settings, second_factor=policy))
+    applies = policy == "superusers" and is_superuser
+    async with connect_to(app) as client:
+        root = await People(app, client).sign_in("root", is_superuser=is_superuser)
+        secret, _ = await enrol(app, root)
+        added = (await Authenticator().add_to(root)).json()
+        await execute(app, update(LoginSession).values(amr="pwd"))
+        changes = [
+            ("POST", "/users/me/passkeys/options", 200),
+            ("POST", "/users/me/recovery-codes", 200),
+            ("DELETE", f"/users/me/passkeys/{added['id']}", 204),
+            ("DELETE", "/users/me/totp", 204),
+        ]
+        answers = [await root.request(method, path) for method, path, _ in changes]
+        expected = [403 if applies else status for *_, status in changes]
+        assert [answer.status_code for answer in answers] == expected
+        if applies:
+            proof = {"password": PASSWORD, "otp": code_of(secret)}
+            assert (await root.post("/users/me/reauthentication", json=proof)).status_code == 204
+            assert (await root.delete("/users/me/totp")).status_code == 204

@@ -17,6 +17,7 @@ from msgspec import Struct
 from app.errors import AppError, InvalidFields, OAuthError, OwnerGone, PreconditionFailed, RequestTimeout, Unavailable
 from app.http.access import (
     FORM_KEY,
+    OAUTH_ERRORS_KEY,
     SECURITY_SCHEME,
     StaleSignIn,
     SuperuserOnly,
@@ -191,6 +192,18 @@ def add_errors(operation: Node, handler: HTTPRouteHandler) -> None:
     operation["responses"] = dict(sorted(answers.items()))
 
 
+def add_oauth_errors(operation: Node, handler: HTTPRouteHandler) -> None:
+    """Add the errors that come in RFC 6749's form beside problem details of the same status."""
+    for error in handler.opt.get(OAUTH_ERRORS_KEY, ()):
+        response = operation["responses"][str(error.status)]
+        response["description"] += f"; {error.detail}"
+        example = example_of(error, error.detail)
+        response["content"][MediaType.JSON.value] = {
+            "schema": reference("schemas", OAuthProblem.__name__),
+            "example": example,
+        }
+
+
 def shared_name(handler: HTTPRouteHandler, status: int) -> str:
     """Return the name of the shared answer that an operation gives with a status."""
     if status == HTTPStatus.BAD_REQUEST and FORM_KEY in handler.opt:
@@ -288,5 +301,6 @@ OPERATION_RULES: Sequence[OperationChange] = [
     describe_lines,
     add_headers,
     add_errors,
+    add_oauth_errors,
 ]
 DOCUMENT_RULES: Sequence[DocumentChange] = [add_shared, name_int64]
