@@ -80,7 +80,9 @@ async def test_a_session_that_ends_while_the_body_is_on_its_way_does_nothing(
     item = (await create_item(alice)).json()["id"]
     bob = await add_user(app, "bob")
     body = SlowBody(BODIES[method, path])
-    answer = await send_slowly(alice, method, path.format(item_id=item, user_id=bob.id, passkey_id=1, application_id=1), body)
+    answer = await send_slowly(
+        alice, method, path.format(item_id=item, user_id=bob.id, passkey_id=1, application_id=1), body
+    )
     await execute(app, delete(LoginSession))
     body.rest.set()
     assert (await answer).status_code == 401
