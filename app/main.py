@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
@@ -72,7 +73,7 @@ def create_app(settings: Settings, features: Sequence[FeatureFactory] = FEATURES
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=openapi_config(settings, combined.tags, parts.grants, parts.links),
+        openapi_config=document_config(parts, combined),
         cors_config=cors_config(settings.cors_origins),
         lifespan=[lifespan(parts, worker, tracing)],
         plugins=[Commands(combined.commands)],
@@ -188,6 +189,12 @@ def allow_headers(application: Litestar) -> dict[str, bytes]:
         for route in application.routes
         if isinstance(route, HTTPRoute)
     }
+
+
+def document_config(parts: Parts, combined: Feature) -> OpenAPIConfig:
+    """Return what makes the OpenAPI document, which offers the code flow where people can sign in on pages."""
+    sign_in_url: str = parts.metadata.get("authorization_endpoint", "")
+    return openapi_config(parts.settings, combined.tags, parts.grants, parts.links, sign_in_url)
 
 
 def cors_config(origins: tuple[str, ...]) -> CORSConfig | None:

@@ -10,6 +10,7 @@ from app.auth.access_tokens import AccessTokens
 from app.auth.feature import create_auth_service, lifetimes
 from app.auth.repository import CredentialRepository, SessionRepository
 from app.http.cors import OriginLayer
+from app.http.docs.pages import DOCS_CLIENT, SCALAR_REDIRECT, SWAGGER_REDIRECT
 from app.http.feature import Feature, Parts, provide
 from app.http.grants import Grant
 from app.oauth.authentication import StoredApplications
@@ -140,9 +141,8 @@ def create_grants(parts: Parts, devices: DeviceService) -> dict[str, Grant]:
 
 def docs_client(parts: Parts) -> BuiltIn:
     """Return the application by which the pages of the API's documentation sign in."""
-    pages = ("docs/oauth2-redirect.html", "docs/scalar")
-    uris = " ".join(f"{parts.settings.url}/{page}" for page in pages)
-    return BuiltIn("docs", f"{parts.settings.pages_title} docs", uris, parts.scopes)
+    uris = " ".join(f"{parts.settings.url}/{page}" for page in (SWAGGER_REDIRECT, SCALAR_REDIRECT))
+    return BuiltIn(DOCS_CLIENT, f"{parts.settings.pages_title} docs", uris, parts.scopes)
 
 
 def has_pages(parts: Parts) -> bool:

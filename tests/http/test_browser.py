@@ -12,7 +12,7 @@ def test_swagger_ui_authorizes_and_tries_an_operation_out(page: Page, service: s
     watch = Watch(page)
     page.goto(f"{service}/docs/")
     page.get_by_role("button", name="Authorize").click()
-    dialog = page.locator(".auth-container")
+    dialog = page.locator(".auth-container").first
     dialog.locator("#oauth_username").fill("alice")
     dialog.locator("#oauth_password").fill(PASSWORD)
     dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
@@ -27,6 +27,45 @@ def test_swagger_ui_authorizes_and_tries_an_operation_out(page: Page, service: s
     answer = operation.locator(".live-responses-table")
     answer.locator(".response-col_status", has_text="200").wait_for()
     assert '"username": "alice"' in answer.inner_text()
+    watch.assert_at_home(service)
+
+
+def sign_in(window: Page) -> None:
+    """Sign alice in, in the window that a page has opened."""
+    window.locator("#username").fill("alice")
+    window.locator("#password").fill(PASSWORD)
+    window.locator("main").get_by_role("button", name="Sign in").click()
+
+
+def test_swagger_ui_signs_in_on_the_pages_of_the_service(page: Page, service: str) -> None:
+    """By the code flow, with PKCE, through an application that nobody has to register."""
+    watch = Watch(page)
+    page.goto(f"{service}/docs/")
+    page.get_by_role("button", name="Authorize").click()
+    flow = page.locator(".auth-container", has_text="authorizationCode")
+    with page.expect_popup() as opened:
+        flow.get_by_role("button", name="Apply given OAuth2 credentials").click()
+    sign_in(opened.value)
+    flow.get_by_role("button", name="Remove authorization").wait_for()
+    page.get_by_role("button", name="Close").last.click()
+
+    operation = page.locator("#operations-Users-read_me")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    operation.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
+    watch.assert_at_home(service)
+
+
+def test_scalar_signs_in_on_the_pages_of_the_service(page: Page, service: str) -> None:
+    watch = Watch(page)
+    page.goto(f"{service}/docs/scalar")
+    form = page.locator(".scalar-reference-intro-auth")
+    form.get_by_role("tab", name="Authorization Code").or_(form.get_by_text("authorizationCode")).first.click()
+    with page.expect_popup() as opened:
+        form.get_by_role("button", name="Authorize").click()
+    sign_in(opened.value)
+    form.get_by_text("Clear tokens").wait_for()
     watch.assert_at_home(service)
 
 

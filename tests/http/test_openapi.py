@@ -169,11 +169,14 @@ async def test_an_answer_without_a_body_has_no_content(document: Document) -> No
     assert "content" not in document["paths"]["/items/{item_id}"]["get"]["responses"]["304"]
 
 
-async def test_the_guard_is_an_oauth2_password_flow_against_token(document: Document) -> None:
+async def test_people_sign_in_by_password_or_on_pages(document: Document) -> None:
+    """The password flow comes first: the pages of the document offer them in this order."""
     [scheme] = document["components"]["securitySchemes"].values()
     assert scheme["type"] == "oauth2"
-    password = scheme["flows"].pop("password")
-    assert (password["tokenUrl"], scheme["flows"]) == ("token", {})
+    assert list(scheme["flows"]) == ["password", "authorizationCode"]
+    password, code = scheme["flows"].values()
+    assert password["tokenUrl"] == "token"
+    assert code == {"authorizationUrl": "http://127.0.0.1:8000/authorize", **password}
     assert document["security"] == [{name: []} for name in document["components"]["securitySchemes"]]
 
 

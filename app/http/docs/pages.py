@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from litestar import Request, Response, Router, get
+from litestar import MediaType, Request, Response, Router, get
 from litestar.datastructures import CacheControlHeader, ResponseHeader
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
@@ -42,10 +42,26 @@ PAGE = """<!doctype html>
 {styles}</head>
 <body>
 {header}
-<div id="page" data-document="{root}openapi.json"></div>
+<div id="page" data-document="{root}openapi.json" data-client="{client}"></div>
 {scripts}</body>
 </html>
 """
+
+REDIRECT_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Signed in</title>
+<script src="assets/{version}/oauth2-redirect.js"></script>
+</head>
+<body></body>
+</html>
+"""
+REDIRECT_POLICY = "default-src 'none'; script-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+DOCS_CLIENT = "docs"
+"""The name of the application by which the pages sign people in, where the service has applications."""
+SWAGGER_REDIRECT, SCALAR_REDIRECT = "docs/oauth2-redirect.html", "docs/scalar"
+"""The paths to which a sign-in by the pages comes back; Scalar reads the answer in the window that it has opened."""
 
 
 def bundled(wheel: str, folder: str, *names: str) -> dict[str, Path]:
@@ -54,7 +70,9 @@ def bundled(wheel: str, folder: str, *names: str) -> dict[str, Path]:
 
 
 ASSETS = {
-    **bundled("flask-swagger-ui", "flask_swagger_ui/dist", "swagger-ui-bundle.js", "swagger-ui.css"),
+    **bundled(
+        "flask-swagger-ui", "flask_swagger_ui/dist", "swagger-ui-bundle.js", "swagger-ui.css", "oauth2-redirect.js"
+    ),
     **bundled("flask-openapi-scalar", "flask_openapi_scalar/templates/scalar/js", "scalar.standalone.js"),
     **{name: OWN_ASSETS / name for name in ("favicon.svg", "scalar.js", "site.css", "swagger.js")},
 }
@@ -100,15 +118,33 @@ def read_asset(request: AnyRequest, version: FromPath[str], name: FromPath[str])
     return Response(content, media_type=MEDIA_TYPES[ASSETS[name].suffix], headers=headers)
 
 
+@get(f"/{SWAGGER_REDIRECT}", media_type=MediaType.HTML)
+async def read_redirect_page() -> Response[str]:
+    """Send the page to which people come back who sign in from Swagger UI: it tells the one that has opened it."""
+    page = REDIRECT_PAGE.format(version=assets_version())
+    return Response(page, headers={"Content-Security-Policy": REDIRECT_POLICY})
+
+
 class Page(OpenAPIRenderPlugin):
     """A page whose scripts read the document."""
 
     def __init__(
-        self, path: str, header: SiteHeader, *, styles: Iterable[str], scripts: Iterable[str], style_sources: str
+        self,
+        path: str,
+        header: SiteHeader,
+        client: str,
+        *,
+        styles: Iterable[str],
+        scripts: Iterable[str],
+        style_sources: str,
     ) -> None:
-        """Take the names of the assets, and where the page's styles may come from (CSP's `style-src`)."""
+        """Take the names of the assets, and where the page's styles may come from (CSP's `style-src`).
+
+        `client` is the application by which the page signs people in; it is empty where there is none.
+        """
         super().__init__(path=path)
         self.header = header
+        self.client = client
         self.styles = styles
         self.scripts = scripts
         self.policy = (
@@ -123,6 +159,7 @@ class Page(OpenAPIRenderPlugin):
         return PAGE.format(
             title=openapi_schema["info"]["title"],
             root=root,
+            client=self.client,
             assets=assets,
             header=self.header(root),
             styles="".join(f'<link rel="stylesheet" href="{assets}/{name}">\n' for name in self.styles),
@@ -155,32 +192,40 @@ class DocsRouter(Router):
         return super().register(value)
 
 
-def docs_router() -> DocsRouter:
-    """Return the router that Litestar adds the document and the pages to; its routes are public."""
+def docs_router(client: str) -> DocsRouter:
+    """Return the router that Litestar adds the document and the pages to; its routes are public.
+
+    `client` is the application by which the pages sign people in, if there is one.
+    """
     return DocsRouter(
         "/",
-        route_handlers=[read_asset],
+        route_handlers=[read_asset, read_redirect_page] if client else [read_asset],
         include_in_schema=False,
         opt=PUBLIC | LENIENT,
         cache_control=CacheControlHeader(no_cache=True),
     )
 
 
-def pages(title: str, links: Mapping[str, str]) -> list[Page]:
-    """Return Swagger UI at /docs and Scalar at /docs/scalar, with the header that all pages share."""
+def pages(title: str, links: Mapping[str, str], client: str) -> list[Page]:
+    """Return Swagger UI at /docs and Scalar at /docs/scalar, with the header that all pages share.
+
+    `client` is the application by which they sign people in, if there is one.
+    """
     header = SiteHeader(title, links)
     return [
         Page(
             "/docs",
             header,
+            client,
             styles=["swagger-ui.css", "site.css"],
             scripts=["swagger-ui-bundle.js", "swagger.js"],
             style_sources="'self'",
         ),
         # Scalar's bundle brings its styles along in the script.
         Page(
-            "/docs/scalar",
+            f"/{SCALAR_REDIRECT}",
             header,
+            client,
             styles=["site.css"],
             scripts=["scalar.standalone.js", "scalar.js"],
             style_sources="'self' 'unsafe-inline'",

@@ -1,6 +1,7 @@
 """The OpenAPI document: Litestar's, completed by the rules and the repairs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from litestar import MediaType
@@ -12,11 +13,11 @@ from litestar.types import Method
 from litestar.types.internal_types import PathParameterDefinition
 
 from app import __version__
-from app.http.docs.pages import docs_router, pages
+from app.http.docs.pages import DOCS_CLIENT, docs_router, pages
 from app.http.grants import Grant
 from app.http.openapi.changes import Node
 from app.http.openapi.repairs import DOCUMENT_REPAIRS, OPERATION_REPAIRS
-from app.http.openapi.rules import DOCUMENT_RULES, OPERATION_RULES, describe_grants
+from app.http.openapi.rules import DOCUMENT_RULES, OPERATION_RULES, describe_flows, describe_grants
 from app.settings import DEFAULT_TITLE, Settings
 
 TITLE = DEFAULT_TITLE
@@ -27,6 +28,7 @@ Register with `POST /users`, sign in with `POST /token` or the *Authorize* butto
 `Authorization: Bearer`. Errors are problem details (RFC 9457); their `instance` is the `X-Request-ID` of the
 answer.
 """
+ABOUT: dict[str, Any] = {"title": TITLE, "version": __version__, "description": DESCRIPTION}
 
 
 class Document(OpenAPI):
@@ -34,6 +36,7 @@ class Document(OpenAPI):
 
     handlers: dict[str, HTTPRouteHandler]
     grants: Mapping[str, Grant]
+    authorization_url: str
 
     def to_schema(self) -> Node:
         """Return the document as JSON has it."""
@@ -45,6 +48,7 @@ class Document(OpenAPI):
         for change_all in (*DOCUMENT_REPAIRS, *DOCUMENT_RULES):
             change_all(document, self.handlers.values())
         describe_grants(document, self.handlers.values(), self.grants)
+        describe_flows(document, self.grants, self.authorization_url)
         return document
 
 
@@ -57,21 +61,27 @@ class DocumentConfig(OpenAPIConfig):
 
     handlers: dict[str, HTTPRouteHandler]
     grants: Mapping[str, Grant]
+    authorization_url: str
 
     def to_openapi_schema(self) -> OpenAPI:
         """Return the document, still without its operations."""
         document = Document(**vars(super().to_openapi_schema()))
         document.handlers, document.grants = self.handlers, self.grants
+        document.authorization_url = self.authorization_url
         return document
 
 
 def openapi_config(
-    settings: Settings, tags: Sequence[Tag], grants: Mapping[str, Grant], links: Mapping[str, str]
+    settings: Settings,
+    tags: Sequence[Tag],
+    grants: Mapping[str, Grant],
+    links: Mapping[str, str],
+    sign_in_url: str = "",
 ) -> OpenAPIConfig:
     """Return what serves the document at /openapi.json, Swagger UI at /docs and Scalar at /docs/scalar.
 
     `tags` are the document's sections, in their order, `grants` those of the token endpoint, and `links` those of the
-    header that all pages share.
+    header that all pages share. At `sign_in_url` people sign in; it is empty where they can't.
     """
     handlers: dict[str, HTTPRouteHandler] = {}
 
@@ -80,17 +90,20 @@ def openapi_config(
         return handler.handler_name
 
     config = DocumentConfig(
-        title=TITLE,
-        version=__version__,
-        description=DESCRIPTION,
+        **ABOUT,
         tags=list(tags),
         servers=[Server(url=f"{urlsplit(settings.url).path}/")],
         use_handler_docstrings=True,
         operation_id_creator=operation_id,
-        openapi_router=docs_router(),
-        render_plugins=[JsonRenderPlugin(media_type=MediaType.JSON), *pages(settings.pages_title, links)],
+        **what_serves(settings.pages_title, links, DOCS_CLIENT if sign_in_url else ""),
     )
-    config.handlers, config.grants = handlers, grants
+    config.handlers, config.grants, config.authorization_url = handlers, grants, sign_in_url
     # Else Litestar serves the first of them at / as well. Not reported: `__post_init__` in litestar/openapi/config.py.
     config.default_plugin = None
     return config
+
+
+def what_serves(title: str, links: Mapping[str, str], client: str) -> dict[str, Any]:
+    """Return what serves the document and its pages; `client` is the application by which they sign people in."""
+    plugins = [JsonRenderPlugin(media_type=MediaType.JSON), *pages(title, links, client)]
+    return {"openapi_router": docs_router(client), "render_plugins": plugins}

@@ -3,7 +3,7 @@
 A handler adds what only it raises.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -131,6 +131,19 @@ def describe_grants(document: Node, handlers: Iterable[HTTPRouteHandler], grants
             kind = common["grant_type"] | {"enum": list(grants)}
             schema["properties"] = {"grant_type": kind} | parameters | common | {"grant_type": kind}
             schema |= choose_grant(forms)
+
+
+def describe_flows(document: Node, grants: Collection[str], authorization_url: str) -> None:
+    """Say by which flows a person can sign in, in the order in which the pages offer them.
+
+    The address at which people sign in is absolute: Swagger UI takes a relative one for relative to its own page.
+    """
+    flows = document["components"]["securitySchemes"][SECURITY_SCHEME]["flows"]
+    password = flows["password"]
+    if authorization_url:
+        flows["authorizationCode"] = {"authorizationUrl": authorization_url, **password}
+    if "password" not in grants:
+        del flows["password"]
 
 
 def choose_grant(forms: Mapping[str, Node]) -> Node:
