@@ -32,6 +32,7 @@ PUBLIC = {
     "GET /.well-known/openid-configuration",
     "GET /docs",
     "GET /docs/assets/{version}/{name}",
+    "GET /docs/oauth2-redirect.html",
     "GET /docs/scalar",
     "GET /health/live",
     "GET /health/ready",
