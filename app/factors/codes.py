@@ -53,7 +53,7 @@ def matching_steps(secret: str, code: str, at: float) -> Iterator[int]:
     """Yield the accepted steps whose code this is, the present one first; `at` is in seconds since 1970."""
     totp, present = pyotp.TOTP(secret), int(at) // STEP_SECONDS
     for step in (present + offset for offset in ACCEPTED_STEPS):
-        if hmac.compare_digest(totp.generate_otp(step), code):
+        if hmac.compare_digest(totp.generate_otp(step).encode(), code.encode()):  # It takes only ASCII in texts.
             yield step
 
 

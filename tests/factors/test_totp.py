@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from app.auth.models import LoginSession
 from app.auth.sign_in import PasswordSignIn
-from app.factors.codes import matching_steps
+from app.factors.codes import matching_steps, new_secret
 from app.factors.models import RecoveryCode, Totp
 from app.main import create_app
 from app.settings import Settings
@@ -408,3 +408,7 @@ async def test_a_refresh_keeps_the_level(app: Litestar, client: AsyncClient, ali
     secret, _ = await enrol(app, alice)
     pair = (await log_in_with(client, code_of(secret))).json()
     assert await amr_of(await signed_in(app, await refresh(client, pair))) == ["pwd", "otp", "mfa"]
+
+
+def test_a_code_of_other_letters_is_a_wrong_one() -> None:
+    assert list(matching_steps(new_secret(), "１２３４５６", 1e9)) == []  # noqa: RUF001 - digits, but not those of a code

@@ -63,12 +63,17 @@ def test_litestar_keeps_headers_in_a_set() -> None:
     assert {type(handler.resolve_response_headers()) for handler in handlers} == {frozenset}
 
 
+WEBAUTHN = {"KeyOwner", "KeyReference", "NewCredential", "Party", "SignedCredential"}
+"""The schemas of passkeys, whose ids are text: those of keys, of their owners, and a domain."""
+
+
 def test_every_id_has_64_bits_in_paths_bodies_and_queries(repaired: str) -> None:
     whole = json.loads(repaired)
     fields = [
         (name, field)
-        for schema in whole["components"]["schemas"].values()
+        for kind, schema in whole["components"]["schemas"].items()
         for name, field in schema["properties"].items()
+        if kind not in WEBAUTHN
     ]
     parameters = [
         (parameter["name"], parameter["schema"])
