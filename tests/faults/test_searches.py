@@ -52,5 +52,5 @@ async def test_forty_counted_searches_at_once_stop_nobody_else(
     record_property("longest answer to others in seconds", round(longest, 2))
     record_property("most connections at work", most)
     assert statuses[200] > 0
-    assert longest < 1
+    assert longest < 2
     assert most < 10
