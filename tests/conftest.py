@@ -102,7 +102,7 @@ def migrated_postgresql_database(postgresql_database: str) -> str:
 @pytest.fixture(scope="session")
 async def cleaner(migrated_postgresql_database: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection that stays open for emptying the tables, which is faster than copying a database for each test."""
-    connection = await asyncpg.connect(migrated_postgresql_database)
+    connection = await asyncpg.connect(migrated_postgresql_database, statement_cache_size=0)
     yield connection
     await connection.close()
 
@@ -125,7 +125,8 @@ SELECT EXISTS (
 @pytest.fixture
 async def postgresql_url(migrated_postgresql_database: str, cleaner: asyncpg.Connection) -> str:
     """A migrated PostgreSQL database without rows, whose identities start at 1."""
-    await cleaner.execute(TRUNCATE if await cleaner.fetchval(HAS_LARGE_FILES) else DELETE)
+    async with cleaner.transaction():  # A pooler keeps one connection for it.
+        await cleaner.execute(TRUNCATE if await cleaner.fetchval(HAS_LARGE_FILES) else DELETE)
     return migrated_postgresql_database
 
 
