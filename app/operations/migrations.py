@@ -43,7 +43,7 @@ def migrate(url: str) -> None:
     One of newer code is left as it is, as long as it has all that this code needs.
     """
     from alembic import command  # noqa: PLC0415 - see above
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415 - the same
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

@@ -68,7 +68,7 @@ class RelyingParty(Struct, frozen=True):
         """Return a new key that answers a challenge. Raise UnverifiedError."""
         # Imported here since it takes 6.5 MB and 0.14 s, and most processes never see a passkey.
         from webauthn import verify_registration_response  # noqa: PLC0415 - only where it is needed
-        from webauthn.helpers.cose import COSEAlgorithmIdentifier  # noqa: PLC0415
+        from webauthn.helpers.cose import COSEAlgorithmIdentifier  # noqa: PLC0415 - a large library, for few requests
 
         try:
             verified = verify_registration_response(
