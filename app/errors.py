@@ -23,6 +23,14 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
+# Python has these names of RFC 9110 since version 3.13 alone, and the answers must not depend on it.
+RENAMED = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+
+
+def phrase(status: int) -> str:
+    """Return the name of a status (RFC 9110, section 15), "Not Found" say."""
+    return RENAMED.get(status) or HTTPStatus(status).phrase
+
 
 class InvalidField(Struct):
     """One field that was refused: a JSON pointer (RFC 6901) to it, or `/name` of a query parameter, and why."""
@@ -38,7 +46,7 @@ class AppError(Exception):
     detail: str = ""
 
     def __init__(self, detail: str = "", *, headers: dict[str, str] | None = None) -> None:
-        self.detail = detail or self.detail or HTTPStatus(self.status).phrase
+        self.detail = detail or self.detail or phrase(self.status)
         self.headers = headers or {}
         super().__init__(self.detail)
 

@@ -4,6 +4,8 @@ from http import HTTPStatus
 
 from httpx import Response
 
+from app.errors import phrase
+
 
 def assert_problem(answer: Response, status: int, detail: str | None = None) -> None:
     """Check that the answer is a complete problem detail, with this detail where one is given."""
@@ -11,7 +13,7 @@ def assert_problem(answer: Response, status: int, detail: str | None = None) -> 
     assert answer.headers["Content-Type"] == "application/problem+json"
     body = answer.json()
     assert body["type"] == "about:blank"
-    assert body["title"] == HTTPStatus(status).phrase
+    assert body["title"] == phrase(status)
     assert body["status"] == status
     assert body["instance"] == answer.headers["X-Request-ID"]
     assert body["detail"] == (detail or body["detail"])

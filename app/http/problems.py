@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy.exc import DBAPIError
 
 from app.database.failures import database_error
-from app.errors import AppError, BadRequest, InvalidField, InvalidFields, OAuthError, Unavailable
+from app.errors import AppError, BadRequest, InvalidField, InvalidFields, OAuthError, Unavailable, phrase
 from app.security.passwords import HashingOverloadedError
 
 PROBLEM = "application/problem+json"
@@ -74,7 +74,7 @@ def framework_error(error: HTTPException) -> AppError:
         case RequestEntityTooLarge():
             detail = "The body is too large"
         case _:
-            detail = HTTPStatus(error.status_code).phrase
+            detail = phrase(error.status_code)
     return FrameworkError(error.status_code, detail, dict(error.headers or {}))
 
 
@@ -108,7 +108,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
         headers = headers | {"Cache-Control": "no-store", "Pragma": "no-cache"}
         return Response(body, status_code=mapped.status, media_type=MediaType.JSON, headers=headers)
     problem = Problem(
-        title=HTTPStatus(mapped.status).phrase,
+        title=phrase(mapped.status),
         status=mapped.status,
         detail=mapped.detail,
         instance=request.scope["state"]["request_id"],

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +9,7 @@ from litestar import Request, Response
 
 from app.auth.credentials import WrongPassword
 from app.auth.two_steps import WrongSignInCode
-from app.errors import AppError, InvalidFields
+from app.errors import AppError, InvalidFields, phrase
 from app.http.access import StaleSignIn
 from app.http.problems import app_error, respond
 from app.http.requests import SAFE_METHODS
@@ -44,7 +43,7 @@ def respond_in_browser(request: Request[Any, Any, Any], error: Exception) -> Res
         "error.html",
         mapped.status,
         headers=headers,
-        phrase=HTTPStatus(mapped.status).phrase,
+        phrase=phrase(mapped.status),
         detail=sentence(mapped.detail),
         back=request.scope["path"] if isinstance(mapped, FormRefused) else "",
         request_id=request.scope["state"]["request_id"],

@@ -69,7 +69,7 @@ async def test_a_page_leads_to_the_older_ones(app: Litestar, member: Person) -> 
     assert counts == [25, 25, 10]
     assert "../account/history" in page.addresses
     page = await member.open(f"{HISTORY}?cursor=forged", 422)
-    assert page.texts["h1"] == "Unprocessable Entity"
+    assert page.texts["h1"] == "Unprocessable Content"
 
 
 async def test_whoever_else_did_it_is_named_as_such(app: Litestar, member: Person) -> None:

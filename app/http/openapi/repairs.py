@@ -12,6 +12,7 @@ import msgspec
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 
+from app.errors import phrase
 from app.http.access import FORM_KEY, is_public
 from app.http.openapi.changes import DocumentChange, Node, OperationChange
 from app.http.problems import OAuthProblem, Problem
@@ -52,7 +53,7 @@ def shorten_descriptions(operation: Node, _handler: HTTPRouteHandler) -> None:
     """
     for status, answer in operation["responses"].items():
         if answer["description"] == HTTPStatus(int(status)).description:
-            answer["description"] = HTTPStatus(int(status)).phrase
+            answer["description"] = phrase(int(status))
 
 
 def drop_null_bodies(operation: Node, _handler: HTTPRouteHandler) -> None:

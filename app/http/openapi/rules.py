@@ -14,7 +14,16 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from msgspec import Struct
 
-from app.errors import AppError, InvalidFields, OAuthError, OwnerGone, PreconditionFailed, RequestTimeout, Unavailable
+from app.errors import (
+    AppError,
+    InvalidFields,
+    OAuthError,
+    OwnerGone,
+    PreconditionFailed,
+    RequestTimeout,
+    Unavailable,
+    phrase,
+)
 from app.http.access import (
     FORM_KEY,
     OAUTH_ERRORS_KEY,
@@ -69,7 +78,7 @@ def raises(*errors: type[AppError]) -> dict[int, ResponseSpec]:
     """Return the `responses` of a handler that raises these, beyond what the rules give it."""
     responses: dict[int, ResponseSpec] = {}
     for error in errors:
-        detail = error.detail or HTTPStatus(error.status).phrase
+        detail = error.detail or phrase(error.status)
         examples = [Example(summary=detail, value=example_of(error, detail))]
         if spec := responses.get(error.status):
             detail = f"{spec.description}; {detail}"
@@ -96,7 +105,7 @@ def problem_example(status: int, detail: str) -> Node:
     """Return a problem detail as it looks on the wire."""
     return {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": phrase(status),
         "status": status,
         "detail": detail,
         "instance": "9f86d081884c7d659a2feaa0c55ad015",
