@@ -14,12 +14,17 @@ run: (_install "requirements.lock")
 dev: (_install "requirements-dev.lock")
     @exec {{ python }} -m app --reload
 
-# Run all tests, or those that pytest's arguments choose
+# Run the quick tests, or those of them that pytest's arguments choose
 [positional-arguments]
 test *args: (_install "requirements-dev.lock")
     @exec {{ python }} -m pytest "$@"
 
-# Run all tests and measure their coverage, which nearly doubles what they compute
+# Run the tests that start the program, a browser or a tool, or those of them that pytest's arguments choose
+[positional-arguments]
+test-slow *args: (_install "requirements-dev.lock")
+    @exec {{ python }} -m pytest -m slow "$@"
+
+# Run the quick tests and measure their coverage, which nearly doubles what they compute
 coverage: (_install "requirements-dev.lock")
     @exec {{ python }} -m pytest --cov
 
@@ -41,7 +46,7 @@ fuzz minutes="5": (_install "requirements-dev.lock")
     @FUZZ_MINUTES={{ quote(minutes) }} exec {{ python }} -m pytest -m fuzz --numprocesses=0 -rA tests/fuzz
 
 # Run every check that a change must pass
-check: _formatted lint types _migrated coverage
+check: _formatted lint types _migrated coverage test-slow
 
 # Lay the code out and sort its imports
 format: (_install "requirements-dev.lock")

@@ -32,6 +32,7 @@ OPTIONS = [
 START_WITHIN_SECONDS = 60
 
 needs_browser = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM, reason="there is no chromium; `apt-get install chromium` brings it"),
 ]

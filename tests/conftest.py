@@ -25,6 +25,7 @@ from app.database.sessions import Database
 from app.http.feature import Parts
 from app.main import create_app
 from app.operations.migrations import migrate
+from app.security import passwords
 from app.security.limits import OrderedMemoryStorage
 from app.security.signing.algorithms import GENERATORS
 from app.security.tokens import Tokens
@@ -46,6 +47,8 @@ from tests.through import (  # noqa: F401 - pytest finds its hooks and fixtures 
 SERVER = "TEST_DATABASE_URL"
 
 
+# A tenth of what the tests compute would be hashes of passwords.
+QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 # A key for RS256 takes half a second; one is enough for all databases of a process.
 GENERATORS["RS256"] = cache(GENERATORS["RS256"])
 
@@ -57,6 +60,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL once for all workers, which inherit its address, unless there is a server already."""
+    if config.option.through != "nginx":  # The instances behind it would renew the hash at each login.
+        passwords.HASHER = QUICK_HASHER
     if hasattr(config, "workerinput") or config.option.collectonly or os.environ.get(SERVER):
         return
     stack = ExitStack()

@@ -16,11 +16,13 @@ from app.database.driver import Rows
 from app.database.sessions import Database
 from app.http.feature import Parts
 from app.security.limits import Client
-from app.security.passwords import Passwords
+from app.security.passwords import HASHER, Passwords
 from app.users.models import User
 
 SECRET = "tests-only-2b7e151628aed2a6abf7158809cf4f3c"
 PASSWORD = "correct horse battery staple"
+REAL_HASHER = HASHER
+"""Of the service, whose parameters the tests' own lowers."""
 
 # What is one database's own, and what never reaches a database, is tried on one of them.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -102,7 +104,7 @@ def passwords() -> Passwords:
 
 @cache
 def hashed_password() -> str:
-    """Return PASSWORD's hash, which is computed once, since each takes some 30 ms."""
+    """Return PASSWORD's hash, which is computed once."""
     return passwords().hasher.hash(PASSWORD)
 
 

@@ -67,6 +67,7 @@ def test_the_page_for_operators_has_every_setting_and_its_default() -> None:
         assert not plain or rows[name] == f"`{default}`"
 
 
+@pytest.mark.slow
 def test_the_health_check_succeeds_only_where_a_service_answers(
     tmp_path: Path, free_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def lines_of(guide: str) -> tuple[int, int]:
     return len(written) + len(changed), len(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("guide", "features"),
     [("add-a-resource.md", ["notes"]), ("add-a-shared-resource.md", ["categories", "projects"])],

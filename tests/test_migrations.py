@@ -101,14 +101,17 @@ def test_up_down_and_up_again_ends_where_it_began(empty_database_url: str) -> No
     assert schema(empty_database_url) == first
 
 
+@pytest.mark.slow
 def test_each_step_down_can_be_taken_up_again(empty_database_url: str) -> None:
     migrate(empty_database_url)
-    at_head = schema(empty_database_url)
-    scripts = ScriptDirectory.from_config(config(empty_database_url))
-    for script in scripts.walk_revisions():
-        command.downgrade(config(empty_database_url), script.down_revision or "base")  # type: ignore[arg-type] # a line, or none
-        migrate(empty_database_url)
-        assert schema(empty_database_url) == at_head
+    settings = config(empty_database_url)
+    for script in ScriptDirectory.from_config(settings).walk_revisions():
+        above, below = schema(empty_database_url), script.down_revision or "base"
+        assert isinstance(below, str)
+        command.downgrade(settings, below)
+        command.upgrade(settings, script.revision)
+        assert schema(empty_database_url) == above
+        command.downgrade(settings, below)
 
 
 def test_the_models_say_what_the_migrations_do(empty_database_url: str) -> None:
@@ -157,6 +160,7 @@ async def searched_texts(url: str) -> dict[int, str]:
     return {row.id: row.search_text for row in rows}
 
 
+@pytest.mark.slow
 def test_three_processes_that_migrate_at_once_all_succeed(empty_database_url: str, tmp_path: Path) -> None:
     """One does it, and the others wait and find it done."""
     arguments = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head"]
@@ -188,6 +192,7 @@ def test_all_of_several_migrations_or_none(empty_database_url: str, tmp_path: Pa
     assert not schema(empty_database_url).keys() & TABLES
 
 
+@pytest.mark.slow
 def test_alembic_needs_no_secret(empty_database_url: str, tmp_path: Path) -> None:
     """Its own command line runs with DATABASE_URL alone."""
     ended = alembic(tmp_path, "upgrade", "head", url=empty_database_url)
@@ -229,6 +234,7 @@ async def drop_items(url: str) -> None:
     await engine.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "line"),
     [
@@ -344,6 +350,7 @@ def test_a_role_needs_what_the_docs_say_and_is_told_what_it_lacks(role: str, emp
     assert schema(url).keys() >= TABLES
 
 
+@pytest.mark.slow
 def test_there_is_no_script_without_a_connection(tmp_path: Path) -> None:
     """The lock needs a connection."""
     ended = alembic(tmp_path, "upgrade", "head", "--sql", url=f"sqlite:///{tmp_path / 'file'}")

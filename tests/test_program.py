@@ -56,6 +56,7 @@ def test_a_first_run_needs_nothing_and_serves(tmp_path: Path, free_tcp_port: int
     assert list(tmp_path.glob("*.sqlite3"))
 
 
+@pytest.mark.slow
 def test_tokens_outlive_a_restart(tmp_path: Path, free_tcp_port: int) -> None:
     """The second run takes the secret of the first."""
     url = f"http://127.0.0.1:{free_tcp_port}"
@@ -68,6 +69,7 @@ def test_tokens_outlive_a_restart(tmp_path: Path, free_tcp_port: int) -> None:
     assert (tmp_path / ".env").read_text() == secrets
 
 
+@pytest.mark.slow
 def test_several_workers_serve_one_port_and_no_second_instance_joins_them(tmp_path: Path, free_tcp_port: int) -> None:
     """All of them end when asked to; a client may keep its connection as long as KEEP_ALIVE_SECONDS says."""
     variables = {"WORKERS": "2", "LOG_LEVEL": "WARNING", "HOST": "localhost", "KEEP_ALIVE_SECONDS": "2"}
@@ -105,6 +107,7 @@ def full_disk() -> int:
     return os.open("/dev/full", os.O_WRONLY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", [closed_pipe, full_disk])
 def test_without_a_standard_output_it_serves_and_a_closed_terminal_ends_it(
     tmp_path: Path, free_tcp_port: int, output: Callable[[], int]
@@ -147,6 +150,7 @@ logging.getLogger("_granian").error("Unexpected exit from worker-1")
 """
 
 
+@pytest.mark.slow
 def test_in_production_all_that_is_printed_is_json(tmp_path: Path, free_tcp_port: int) -> None:
     """The server's own lines, such as the death of a worker, are JSON too."""
     variables = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET}
@@ -164,6 +168,7 @@ def test_in_production_all_that_is_printed_is_json(tmp_path: Path, free_tcp_port
     assert lines[-1]["event"] == "Unexpected exit from worker-1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "line"),
     [
@@ -183,6 +188,7 @@ def test_a_bad_setting_is_one_clear_line(tmp_path: Path, variables: dict[str, st
     assert not list(tmp_path.glob("*.sqlite3"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url", ["postgresql://u:canary@127.0.0.1:1/n", "sqlite:////nowhere/file"], ids=["postgresql", "sqlite"]
 )
@@ -196,6 +202,7 @@ def test_a_database_that_cannot_be_reached_is_one_clear_line_without_its_passwor
     assert "canary" not in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_application_that_cannot_be_built_ends_the_program(tmp_path: Path, free_tcp_port: int, workers: str) -> None:
     """Its traceback is there once, instead of once for each worker that is started in vain."""
@@ -215,6 +222,7 @@ def copy_program(folder: Path) -> None:
     shutil.copy(ROOT / "alembic.ini", folder)
 
 
+@pytest.mark.slow
 def test_a_change_of_the_code_is_served_at_once_in_development(tmp_path: Path, free_tcp_port: int) -> None:
     """The folder has a name that configuration files would read something into."""
     folder = tmp_path / "50% of %(here)s #1 'ü'"

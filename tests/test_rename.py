@@ -39,6 +39,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_clone_gets_a_name_of_its_own_and_passes_its_tests(clone: Path) -> None:
     ended = run(clone, "deploy/rename.py", "Bücher & mehr", "")
     assert (ended.returncode, ended.stdout) == (1, "")

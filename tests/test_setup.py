@@ -70,6 +70,7 @@ def set_up(checkout: Path, path: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_packages_of_a_lock_file_are_installed_once(checkout: Path, path: str) -> None:
     ended = set_up(checkout, path)
     assert (ended.returncode, ended.stderr) == (0, "Setting up .venv (the first time takes up to a minute) ...\n")
@@ -78,6 +79,7 @@ def test_the_packages_of_a_lock_file_are_installed_once(checkout: Path, path: st
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_package_with_another_hash_is_refused_in_one_line(checkout: Path, path: str) -> None:
     lock = checkout / "requirements.lock"
     lock.write_text(lock.read_text().replace("sha256:", "sha256:" + "0" * 8, 1)[:-9] + "\n")

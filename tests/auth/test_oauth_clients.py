@@ -40,11 +40,13 @@ def metadata(database_url: str, port: int, tmp_path: Path, monkeypatch: pytest.M
         yield requests.get(f"{url}/.well-known/oauth-authorization-server", timeout=SECONDS).json()
 
 
+@pytest.mark.slow
 async def test_requests_oauthlib_logs_in_refreshes_and_reads_why_it_failed(metadata: Metadata) -> None:
     """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_requests_oauthlib, metadata)
 
 
+@pytest.mark.slow
 async def test_authlib_logs_in_refreshes_revokes_and_reads_why_it_failed(metadata: Metadata) -> None:
     """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_authlib, metadata)

@@ -52,6 +52,7 @@ def fuzz(folder: Path, port: int, database_url: str, caller: str, *options: str)
     print(caller, done.stdout.partition("= SUMMARY =")[2], answers, sep="\n")  # noqa: T201 - for the long run's reader
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_short_run_finds_nothing(tmp_path: Path, free_tcp_port: int, database_url: str) -> None:
     """It sends the same requests each time, as a superuser, who may call every operation."""

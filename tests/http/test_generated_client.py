@@ -49,6 +49,7 @@ def part(name: str) -> ModuleType:
     return import_module(f"{PACKAGE}.{name}")
 
 
+@pytest.mark.slow
 def test_a_generated_client_drives_the_service(url: str, visitor: Any) -> None:  # noqa: ANN401 - it's made by the test
     """One test does it all, since making a client takes seconds."""
     models = part("models")

@@ -126,6 +126,7 @@ asyncio.run(Worker(queue, {"mail": handler}, lease=timedelta(seconds=1)).run())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.direct("whose program opens a database of its own")
 async def test_the_job_of_a_killed_worker_runs_again_after_its_lease(database: Database, database_url: str) -> None:
     await add(database, {"user_id": 7})

@@ -90,16 +90,19 @@ def walk(url: str) -> str:
     raise AssertionError(f"{url} leads nowhere")
 
 
+@pytest.mark.slow
 async def test_authlib_signs_a_person_in(provider: Provider) -> None:
     """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_authlib, provider)
 
 
+@pytest.mark.slow
 async def test_authlib_learns_who_has_signed_in_from_the_discovery_document_alone(provider: Provider) -> None:
     """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_authlib_for_openid, provider)
 
 
+@pytest.mark.slow
 async def test_requests_oauthlib_signs_a_person_in(provider: Provider) -> None:
     """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_requests_oauthlib, provider)
@@ -166,6 +169,7 @@ def use_requests_oauthlib(provider: Provider) -> None:
     assert session.get(f"{provider.issuer}/items/").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_programs_of_readme_and_docs_sign_in(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person opens the address that the program prints, and pastes the one to which it leads."""
     registered = provider.register()

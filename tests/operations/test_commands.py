@@ -33,6 +33,7 @@ def file_url(tmp_path: Path) -> str:
 # As programs of their own ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_route_table_shows_who_may_call_each_route(tmp_path: Path, file_url: str) -> None:
     """It needs no database, and makes none."""
     ended = run(tmp_path, "litestar", "--app", "app.main:app", "route-table", SECRET_KEY=SECRET, DATABASE_URL=file_url)
@@ -47,6 +48,7 @@ def test_the_route_table_shows_who_may_call_each_route(tmp_path: Path, file_url:
     assert not (tmp_path / "file").exists()
 
 
+@pytest.mark.slow
 def test_a_superuser_who_was_created_signs_in_to_the_running_service(
     tmp_path: Path, free_tcp_port: int, file_url: str
 ) -> None:
@@ -60,6 +62,7 @@ def test_a_superuser_who_was_created_signs_in_to_the_running_service(
         assert httpx.get(f"{url}/users/me", headers={"Authorization": f"Bearer {token}"}).json()["is_superuser"] is True
 
 
+@pytest.mark.slow
 @on_sqlite
 async def test_a_worker_of_its_own_runs_until_it_is_terminated(
     client: AsyncClient, settings: Settings, tmp_path: Path

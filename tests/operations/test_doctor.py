@@ -133,6 +133,7 @@ def test_what_production_refuses_is_listed_whole() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "status", "words"),
     [

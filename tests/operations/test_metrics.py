@@ -231,6 +231,7 @@ def files_of(folder: Path, kind: str) -> dict[int, Path]:
     return {int(path.stem.rpartition("_")[2]): path for path in folder.glob(f"metrics-*/{kind}_*.db")}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
 def test_whichever_worker_is_scraped_tells_the_sum_of_all(tmp_path: Path, free_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{free_tcp_port}"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -42,6 +43,7 @@ def test_a_database_that_cannot_be_opened_is_left_to_the_migrations(tmp_path: Pa
     assert not asyncio.run(is_newest(settings))
 
 
+@pytest.mark.slow
 def test_a_start_imports_no_library_that_it_does_not_need() -> None:
     """Each of them would cost tens of milliseconds, and MiB."""
     command_line = [sys.executable, "-c", LOADED]

@@ -50,6 +50,7 @@ async def traced(settings: Settings, collector: Collector, *features: FeatureFac
 # Spans ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_program_sends_a_span_for_each_request_and_its_statements(
     tmp_path: Path, free_tcp_port: int, database_url: str, collector: Collector
 ) -> None:
@@ -216,6 +217,7 @@ def dead_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_changes_no_answer_and_keeps_nobody_waiting(
     tmp_path: Path, free_tcp_port: int, dead_endpoint: str
 ) -> None:
@@ -248,12 +250,14 @@ assert "app.operations.tracing" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_without_the_setting_no_part_of_it_is_there(tmp_path: Path) -> None:
     """There is no layer round the application and no listener on the engine, and OpenTelemetry isn't imported."""
     variables = environment(SECRET_KEY=SECRET, DATABASE_URL=f"sqlite:///{tmp_path}/file.sqlite3")
     subprocess.run([sys.executable, "-c", CHECKS], cwd=tmp_path, env=variables, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.exporter"], ids=["all", "the exporter"])
 def test_packages_that_are_missing_are_one_clear_line(tmp_path: Path, missing: str) -> None:
     """The line is on standard error, before anything is migrated."""
