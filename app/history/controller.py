@@ -103,7 +103,7 @@ async def answer(
 ) -> Response[Any]:
     """Return a page of a selection, or all of it as lines where the client accepts these."""
     if wants_lines(request):
-        return await stream_lines(history.lines(selection, request.user.id))
+        return await stream_lines(request, history.lines(selection, request.user.id))
     filters = tuple(f"{name}={value}" for name, value in selection.given.items())
     query = page_query(request, limit=limit, cursor=cursor, sort="-created_at", filters=filters)
     response = page_response(request, query, await history.page(selection, query))

@@ -147,7 +147,10 @@ class Exchange:
             # The router takes two slashes for one. A proxy that bars a path doesn't, and would let the request through.
             # Not reported: `normalize_path` in litestar/utils/path.py.
             scope["path"] = UNROUTABLE_PATH
-        self.scope.setdefault("state", {})["request_id"] = self.request_id
+        state = self.scope.setdefault("state", {})
+        state["request_id"] = self.request_id
+        if self.is_head:
+            state["is_head"] = True  # for handlers whose answer is long
         self.server_send = send
         self.headers = headers
         self.allow = allow

@@ -22,7 +22,7 @@ from app.security.limits import Client
 from app.settings import Settings
 from tests.auth.oauth import bearer, client_from, fetch, new_user
 from tests.events import Event
-from tests.factories import People, add_user, connect_to, log_in, on_postgresql, on_sqlite, parts_of
+from tests.factories import People, Statements, add_user, connect_to, log_in, on_postgresql, on_sqlite, parts_of
 from tests.outbox import deliver
 from tests.problems import assert_problem, pointers
 
@@ -233,6 +233,16 @@ async def test_the_answer_is_what_the_client_accepts(alice: AsyncClient, accept:
     answer = await alice.get("/users/me/events", headers={"Accept": accept})
     assert (answer.status_code, answer.headers["content-type"]) == (200, content_type)
     assert "Accept" in answer.headers["vary"]
+
+
+async def test_head_reads_the_first_part_alone(app: Litestar, alice: AsyncClient, statements: Statements) -> None:
+    """It has the headers of GET, and gives its turn back."""
+    await add_many(app, 2 * ROWS_AT_ONCE, 1)
+    for _ in range(3):
+        statements.clear()
+        answer = await alice.head("/users/me/events", headers={"Accept": NDJSON})
+        assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, NDJSON, b"")
+        assert len([statement for statement in statements if "FROM events" in statement]) == 1
 
 
 @on_sqlite
