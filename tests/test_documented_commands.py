@@ -71,7 +71,7 @@ ELSEWHERE = {
     "docker ": "needs Docker and its images",
     "python -m app": "is what `just run` runs",
     "curl -s http://127.0.0.1:8000/token -d username=alice -d 'password": "needs a code; tests/factors make theirs",
-    "litestar reset-factors": "needs somebody with a factor; tests/factors try what it calls",
+    "litestar reset-factors": "needs somebody with a factor; tests/operations/test_commands.py runs it",
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,12 +11,17 @@ import httpx
 import pytest
 from anyio import to_thread
 from httpx import AsyncClient
+from litestar import Litestar
+from sqlalchemy import select
 
 from app.database.sessions import Database
+from app.factors.models import RecoveryCode
+from app.http.feature import Parts
 from app.jobs.models import Payload
 from app.operations.commands import job_commands
 from app.settings import Settings
-from tests.factories import PASSWORD, SECRET, on_sqlite, open_database, register
+from tests.auth.oauth import fetch
+from tests.factories import PASSWORD, SECRET, add_user, on_sqlite, open_database, register
 from tests.jobs.workers import SOON_SECONDS, Recorder, add, fail, jobs_in, numbered, worker_of
 from tests.operations.cli import invoke, litestar
 from tests.programs import environment, run, service
@@ -145,6 +151,21 @@ def test_a_wrong_field_is_named_in_one_line(file_url: str, arguments: list[str],
 def test_a_database_that_is_away_is_one_line_without_its_password() -> None:
     status, output = litestar("postgresql://u:canary@127.0.0.1:1/n", "create-superuser", *ACCOUNT, **FROM_ENVIRONMENT)
     assert (status, output) == (1, "The service is temporarily unavailable; try again\n")
+
+
+# Second factors -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_operator_resets_the_factors_of_one_account(app: Litestar, parts: Parts, settings: Settings) -> None:
+    """By either name; an account that isn't there is one line."""
+    alice, bob = await add_user(app, "alice"), await add_user(app, "bob")
+    async with parts.database.transaction() as transaction:
+        for user in (alice, bob):
+            transaction.add(RecoveryCode(user_id=user.id, digest=b"0" * 32))
+    command = partial(to_thread.run_sync, litestar, settings.database_url, "reset-factors")
+    assert await command("ALICE@example.org") == (0, f"User {alice.id} has no second factor any more\n")
+    assert await command("carol") == (1, "There is no account with the name carol\n")
+    assert [row.user_id for row in await fetch(app, select(RecoveryCode.user_id))] == [bob.id]
 
 
 # Jobs -----------------------------------------------------------------------------------------------------------------
