@@ -23,8 +23,11 @@ class Policy:
         self.factors = factors
 
     async def check(self, user: SignedIn) -> None:
-        """Raise SecondFactorNeeded unless the session has proved two factors, or the API token's owner has some."""
-        if MFA in user.amr.split():
+        """Raise SecondFactorNeeded unless the session has proved two factors, or the API token's owner has some.
+
+        An application that acts for itself has none to prove: it has a secret, and a superuser has registered it.
+        """
+        if MFA in user.amr.split() or not user.is_person:
             return
         if user.token_id is None or not await self.factors.has_any(user.id):
             raise SecondFactorNeeded

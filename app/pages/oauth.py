@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
-from app.errors import BadRequest
+from app.errors import AppError, BadRequest
 from app.http.requests import InTransaction, Provided, check_request
 from app.oauth.authorization import AuthorizationRequest, AuthorizationService, InvalidApplication, Refusal, Step
 from app.oauth.controller import Clients, Grants
@@ -17,7 +17,7 @@ from app.oauth.grants import GrantNotFound
 from app.oauth.redirects import source_of
 from app.oauth.repository import ClientNotFound
 from app.pages.forms import id_in, required
-from app.pages.visit import CONFIRM, DECISION, FOR_ALL, FOR_MEMBERS, SIGN_IN, Row, Visit, Visiting, shows
+from app.pages.visit import CONFIRM, DECISION, FOR_ALL, FOR_MEMBERS, SIGN_IN, Row, Visit, Visiting, run_checks, shows
 
 AUTHORIZE = "/authorize"
 APPLICATIONS = "/account/applications"
@@ -40,13 +40,13 @@ async def authorize(visit: Visiting, authorization: Authorization, state: State)
     query = visit.request.scope["query_string"].decode("latin-1")
     try:
         request = await read(authorization, query)
-        match await authorization.next_step(request, visit.user):
-            case Step.SIGN_IN:
-                return to_sign_in(visit, authorization, request)
-            case Step.CONSENT:
-                return consent_page(visit, request, query, state.parts.scopes)
-            case Step.NOTHING:
-                return await approve(visit, authorization, request)
+        step = await authorization.next_step(request, visit.user)
+        if step is Step.SIGN_IN:
+            return to_sign_in(visit, authorization, request)
+        await check_level(visit, authorization, request)
+        if step is Step.CONSENT:
+            return consent_page(visit, request, query, state.parts.scopes)
+        return await approve(visit, authorization, request)
     except Refusal as refusal:
         return visit.redirect(refusal.location)
 
@@ -84,6 +84,19 @@ async def read(authorization: AuthorizationService, query: str) -> Authorization
         return await authorization.read(parse_qsl(query, keep_blank_values=True, errors="strict"))
     except ValueError:  # The query isn't UTF-8.
         raise InvalidApplication from None
+
+
+async def check_level(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> None:
+    """Raise what the checks of features raise: who needs a second factor for this service needs it for applications.
+
+    Raise Refusal instead where the application wants nobody to be asked.
+    """
+    try:
+        await run_checks(visit, visit.member)
+    except AppError:
+        if "none" in request.prompt:
+            raise authorization.refusal(request, "interaction_required") from None
+        raise
 
 
 async def approve(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> Response[Any]:

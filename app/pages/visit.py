@@ -293,10 +293,15 @@ async def admit(request: Request[Any, Any, Any]) -> None:
 
 
 async def check_member(visit: Visit, user: SignedIn) -> None:
-    """Raise what the checks of features raise, as they do at the API, on pages for whoever is signed in."""
+    """Raise what the checks of features raise, on pages for whoever is signed in."""
     if visit.request.route_handler.opt.get(MEMBERS_KEY):
-        for check in visit.site.checks:
-            await check(visit.request, user)
+        await run_checks(visit, user)
+
+
+async def run_checks(visit: Visit, user: SignedIn) -> None:
+    """Raise what the checks of features raise, as they do at the API."""
+    for check in visit.site.checks:
+        await check(visit.request, user)
 
 
 def visit_of(request: Request[Any, Any, Any]) -> Visit:
