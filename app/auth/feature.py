@@ -66,7 +66,7 @@ def feature(parts: Parts) -> Feature:
         scopes=OPENID_SCOPES,
         grants={kind: grant for kind, grant in grants_of(auth).items() if kind not in closed},
         events=EVENTS,
-        tags=[Tag("Authentication", "Signing in, by OAuth2's password grant (RFC 6749, section 4.3).")],
+        tags=[Tag("Authentication", "Signing in and out, by OAuth2 (RFC 6749).")],
         dependencies=provide(
             auth=auth,
             credentials=create_credential_service(parts),

@@ -138,6 +138,8 @@ def describe_grants(document: Node, handlers: Iterable[HTTPRouteHandler], grants
             common = schema["properties"]
             parameters = {name: part for form in forms.values() for name, part in form["properties"].items()}
             kind = common["grant_type"] | {"enum": list(grants)}
+            if DEFAULT_GRANT not in grants:
+                kind = {name: value for name, value in kind.items() if name != "default"} | {"examples": [*grants][:1]}
             schema["properties"] = {"grant_type": kind} | parameters | common | {"grant_type": kind}
             schema |= choose_grant(forms)
 
@@ -147,12 +149,14 @@ def describe_flows(document: Node, grants: Collection[str], authorization_url: s
 
     The address at which people sign in is absolute: Swagger UI takes a relative one for relative to its own page.
     """
-    flows = document["components"]["securitySchemes"][SECURITY_SCHEME]["flows"]
+    scheme = document["components"]["securitySchemes"][SECURITY_SCHEME]
+    flows = scheme["flows"]
     password = flows["password"]
     if authorization_url:
         flows["authorizationCode"] = {"authorizationUrl": authorization_url, **password}
-    if "password" not in grants:
+    if DEFAULT_GRANT not in grants:
         del flows["password"]
+        scheme["description"] = "Sign in on a page. With scopes, the token may do no more than they say."
 
 
 def choose_grant(forms: Mapping[str, Node]) -> Node:
