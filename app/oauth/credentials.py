@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from app.auth.schemas import Token
 from app.auth.scopes import narrow, read_scope
-from app.auth.service import MAX_SESSION_ID, UnauthorizedClient
+from app.auth.service import MAX_SESSION_ID, InvalidClient, UnauthorizedClient
 from app.database.models import now
 from app.oauth.clients import CREDENTIALS_GRANT
-from app.oauth.repository import ClientTokenRepository, StoredClient
+from app.oauth.repository import ClientNotFound, ClientTokenRepository, StoredClient
 from app.security.applications import Applications
 from app.security.events import Events
 from app.security.limits import Client
@@ -37,15 +37,21 @@ class CredentialsService:
         self.lifetime = lifetime
 
     async def issue(self, application: StoredClient, scope: str | None, client: Client) -> Token:
-        """Return an access token of an application's own. Raise UnauthorizedClient and InvalidScope."""
+        """Return an access token of an application's own.
+
+        Raise UnauthorizedClient, InvalidScope, and InvalidClient when the application has just been removed.
+        """
         if not application.may(CREDENTIALS_GRANT):
             raise UnauthorizedClient
         granted = narrow(application.scope, read_scope(scope, self.applications.scopes)) or ""
         token_id = secrets.randbelow(MAX_SESSION_ID) + 1
-        async with self.database.transaction() as transaction:
-            await self.client_tokens.create(transaction, token_id, application.id, now() + self.lifetime)
-            name = application.client_id
-            await self.events.record(transaction, "client_token_created", client, client_id=name, scope=granted)
+        name = application.client_id
+        try:
+            async with self.database.transaction() as transaction:
+                await self.client_tokens.create(transaction, token_id, application.id, now() + self.lifetime)
+                await self.events.record(transaction, "client_token_created", client, client_id=name, scope=granted)
+        except ClientNotFound:
+            raise InvalidClient from None
         access_token = self.tokens.issue(
             ACCESS, SUBJECT.format(name), self.lifetime, sid=token_id, scope=granted, client_id=name
         )
