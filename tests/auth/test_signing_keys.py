@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import pytest
 from anyio import to_thread
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 from httpx import AsyncClient
 from joserfc import jwt as joserfc_jwt
@@ -21,6 +21,7 @@ from litestar import Litestar
 from sqlalchemy import delete, select
 
 from app.errors import Unavailable
+from app.security.signing.algorithms import SigningKey
 from app.security.signing.keys import CACHE_SECONDS, PUBLISHED_AHEAD
 from app.security.signing.models import StoredSigningKey
 from app.security.tokens import ACCESS
@@ -113,6 +114,18 @@ async def test_in_the_database_a_key_is_encrypted(settings: Settings) -> None:
         assert key.der() not in row.encrypted
         with pytest.raises(ValueError, match="Could not deserialize"):
             load_der_private_key(row.encrypted, password=None)
+
+
+def test_a_key_that_was_stored_is_not_checked_again() -> None:
+    """The library's check of an RSA key holds the interpreter, and so every request, for a fifth of a second."""
+    numbers = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_numbers()
+    wrong = rsa.RSAPrivateNumbers(
+        numbers.p, numbers.q, numbers.d, numbers.dmp1 + 2, numbers.dmq1, numbers.iqmp, numbers.public_numbers
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    stored_key = SigningKey("RS256", wrong).der()
+    with pytest.raises(ValueError, match="Invalid private key"):
+        load_der_private_key(stored_key, password=None)
+    assert SigningKey.load("RS256", stored_key).der() == stored_key
 
 
 # Several instances ----------------------------------------------------------------------------------------------------

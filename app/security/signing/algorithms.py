@@ -51,8 +51,12 @@ class SigningKey:
 
     @classmethod
     def load(cls, algorithm: str, der: bytes) -> "SigningKey":
-        """Return a key that was stored. Raise ValueError for one of another algorithm."""
-        private = load_der_private_key(der, password=None)
+        """Return a key that was stored. Raise ValueError for one of another algorithm.
+
+        Its encryption says that this service has made it. To check an RSA key again takes the processor for a fifth of
+        a second, in which no other request moves on, and those that hold locks keep them.
+        """
+        private = load_der_private_key(der, password=None, unsafe_skip_rsa_key_validation=True)
         if not isinstance(private, PrivateKey):
             raise ValueError("The key is of another kind")  # noqa: TRY004 - its bytes say which
         return cls(algorithm, private)
