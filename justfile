@@ -28,6 +28,10 @@ test-slow *args: (_install "requirements-dev.lock")
 coverage: (_install "requirements-dev.lock")
     @exec {{ python }} -m pytest --cov
 
+# Install the client of Node.js that one of the tests signs in by, which is skipped without it
+node-client:
+    @exec .ci/node-client
+
 # Test several instances behind nginx, and PgBouncer; as root it installs Debian's packages of them
 test-scale: (_install "requirements-dev.lock")
     @exec .ci/scale

@@ -2,29 +2,18 @@
 
 import builtins
 import re
-import socket
-from collections.abc import Iterator
-from html import unescape
-from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 import pytest
-import requests
 from anyio import to_thread
 from authlib.integrations.base_client import BaseApp, FrameworkIntegration, OAuth2Mixin, OpenIDMixin
 from authlib.integrations.requests_client import OAuth2Session as AuthlibSession
 from joserfc.errors import InvalidClaimError
 from requests_oauthlib import OAuth2Session
 
-from tests.factories import PASSWORD, SECRET
-from tests.operations.cli import litestar
-from tests.programs import ROOT, service
+from tests.oauth.providers import CALLBACK, SCOPE, SECONDS, Provider, walk
+from tests.programs import ROOT
 
-SECONDS = 30
-CALLBACK = "http://127.0.0.1:9/callback"
-SCOPE = "openid profile offline_access items:read"
-HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 PROGRAM = re.compile(r"^```python\n(from authlib.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -34,63 +23,6 @@ class OpenIDApplication(OAuth2Mixin, OpenIDMixin, BaseApp):  # type: ignore[misc
     client_cls = AuthlibSession
 
 
-class Provider:
-    """A service that runs, as an application knows it: by its issuer, and what was registered."""
-
-    def __init__(self, issuer: str, database_url: str) -> None:
-        self.issuer = issuer
-        self.database_url = database_url
-        self.discovery = f"{issuer}/.well-known/openid-configuration"
-        self.metadata = requests.get(self.discovery, timeout=SECONDS).json()
-
-    def register(self, *options: str) -> dict[str, str]:
-        """Register an application by the operator's command, and return its name and secret."""
-        command = ("create-client", "Tests", "--redirect-uri", CALLBACK, "--scope", SCOPE, *options)
-        status, printed = litestar(self.database_url, *command)
-        assert status == 0, printed
-        return dict(line.split(": ", 1) for line in printed.splitlines() if line.startswith("client_"))
-
-
-@pytest.fixture
-def provider(tmp_path: Path, own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A service with one account, alice's."""
-    for library in ("AUTHLIB", "OAUTHLIB"):  # Both insist on https, on a loopback address too.
-        monkeypatch.setenv(f"{library}_INSECURE_TRANSPORT", "1")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    with service(tmp_path, port, DATABASE_URL=own_database_url, SECRET_KEY=SECRET):
-        body = {"username": "alice", "email": "alice@example.org", "password": PASSWORD}
-        assert requests.post(f"{url}/users/", json=body, timeout=SECONDS).status_code == 201
-        yield Provider(url, own_database_url)
-
-
-def walk(url: str) -> str:
-    """Follow an address as a person with a browser does, who signs in as alice and allows what is asked.
-
-    Return where that leads outside of the service.
-    """
-    browser = requests.Session()
-    browser.headers["Accept"] = "text/html"
-    answer = browser.get(url, allow_redirects=False, timeout=SECONDS)
-    for _ in range(10):
-        if answer.status_code == 303:
-            url = urljoin(url, answer.headers["Location"])
-            if url.startswith(CALLBACK):
-                return url
-            answer = browser.get(url, allow_redirects=False, timeout=SECONDS)
-            continue
-        assert answer.status_code == 200, answer.text
-        _, _, main = answer.text.partition("<main")
-        action = re.search(r'<form[^>]* action="([^"]+)"', main)
-        fields = {unescape(name): unescape(value) for name, value in HIDDEN.findall(main)}
-        fields |= {"decision": "allow"} if action else {"username": "alice", "password": PASSWORD}
-        url = urljoin(url, action[1]) if action else url
-        answer = browser.post(url, data=fields, allow_redirects=False, timeout=SECONDS)
-    raise AssertionError(f"{url} leads nowhere")
-
-
-@pytest.mark.slow
 async def test_authlib_signs_a_person_in(provider: Provider) -> None:
     """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_authlib, provider)

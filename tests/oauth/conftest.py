@@ -1,0 +1,3 @@
+"""The fixtures of the tests of applications."""
+
+from tests.oauth.providers import provider, variables  # noqa: F401 - pytest finds the fixtures here
