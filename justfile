@@ -32,7 +32,7 @@ coverage: (_install "requirements-dev.lock")
 node-client:
     @exec .ci/node-client
 
-# Test several instances behind nginx, and PgBouncer; as root it installs Debian's packages of them
+# Test several instances behind nginx, PgBouncer, and Apache that signs people in; as root it installs Debian's packages
 test-scale: (_install "requirements-dev.lock")
     @exec .ci/scale
 

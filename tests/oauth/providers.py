@@ -29,9 +29,9 @@ class Provider:
         self.discovery = f"{issuer}/.well-known/openid-configuration"
         self.metadata = requests.get(self.discovery, timeout=SECONDS).json()
 
-    def register(self, *options: str) -> dict[str, str]:
+    def register(self, *options: str, callback: str = CALLBACK) -> dict[str, str]:
         """Register an application by the operator's command, and return its name and secret."""
-        command = ("create-client", "Tests", "--redirect-uri", CALLBACK, "--scope", SCOPE, *options)
+        command = ("create-client", "Tests", "--redirect-uri", callback, "--scope", SCOPE, *options)
         status, printed = litestar(self.database_url, *command)
         assert status == 0, printed
         return dict(line.split(": ", 1) for line in printed.splitlines() if line.startswith("client_"))
@@ -60,18 +60,18 @@ def provider(
         yield Provider(url, own_database_url)
 
 
-def walk(url: str) -> str:
+def walk(url: str, callback: str = CALLBACK, browser: requests.Session | None = None) -> str:
     """Follow an address as a person with a browser does, who signs in as alice and allows what is asked.
 
-    Return where that leads outside of the service.
+    Return the address to which that leads at the application.
     """
-    browser = requests.Session()
+    browser = browser or requests.Session()
     browser.headers["Accept"] = "text/html"
     answer = browser.get(url, allow_redirects=False, timeout=SECONDS)
     for _ in range(10):
-        if answer.status_code == 303:
+        if answer.is_redirect:
             url = urljoin(url, answer.headers["Location"])
-            if url.startswith(CALLBACK):
+            if url.startswith(callback):
                 return url
             answer = browser.get(url, allow_redirects=False, timeout=SECONDS)
             continue

@@ -23,6 +23,7 @@ class OpenIDApplication(OAuth2Mixin, OpenIDMixin, BaseApp):  # type: ignore[misc
     client_cls = AuthlibSession
 
 
+@pytest.mark.slow
 async def test_authlib_signs_a_person_in(provider: Provider) -> None:
     """It runs in a thread, since the library knows no event loop."""
     await to_thread.run_sync(use_authlib, provider)
