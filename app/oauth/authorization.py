@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NoReturn
 
+import jwt
 from msgspec import Struct
 
 from app.auth.caller import SignedIn
@@ -67,6 +68,8 @@ class AuthorizationRequest(Struct, frozen=True):
     since: datetime | None
     """When a person was asked to sign in again: an earlier sign-in isn't enough."""
     login_hint: str
+    subject: str | None
+    """The only person for whom the application wants an answer; None for whoever is signed in."""
     pairs: Sequence[tuple[str, str]]
     """The parameters, as they came."""
 
@@ -164,8 +167,12 @@ class AuthorizationService:
     async def approve(self, request: AuthorizationRequest, user: SignedIn, client: Client) -> str:
         """Grant a request, and return where the answer goes. Raise Refusal when the person's account is disabled.
 
-        The grant has the request's scopes from now on, beside those that it had. Raise ClientNotFound, too.
+        The grant has the request's scopes from now on, beside those that it had. Raise ClientNotFound, too. Raise
+        Refusal as well for somebody else than the request is for: only here, so that nobody is told who is signed in
+        before they have been granted something.
         """
+        if request.subject not in {None, str(user.id)}:
+            raise self.refusal(request, "login_required", "Somebody else is signed in")
         code, moment = base62(CODE_LENGTH), now()
         async with self.database.transaction() as transaction:
             if not await self.credentials.lock_active(transaction, user.id, None):
@@ -216,6 +223,7 @@ class RequestReader:
             max_age=self.seconds(given, "max_age"),
             since=self.moment(given),
             login_hint=given.get("login_hint", ""),
+            subject=self.subject(given),
             pairs=pairs,
         )
 
@@ -260,6 +268,21 @@ class RequestReader:
         if nonce is not None and (len(nonce) > MAX_NONCE or "\0" in nonce):
             self.refuse("invalid_request", f"nonce must have at most {MAX_NONCE} characters")
         return nonce
+
+    def subject(self, given: dict[str, str]) -> str | None:
+        """Return the person of the ID token that is sent along (OpenID Connect Core, section 3.1.2.2).
+
+        It may be an old one, and nobody has to have signed it: it gives no right, and keeps others from an answer.
+        """
+        if "id_token_hint" not in given:
+            return None
+        try:
+            claims = jwt.decode(given["id_token_hint"], options={"verify_signature": False})
+        except jwt.InvalidTokenError:
+            claims = {}
+        if claims.get("iss") != self.service.issuer or "sub" not in claims:
+            self.refuse("invalid_request", "id_token_hint must be an ID token of this service")
+        return str(claims["sub"])
 
     def prompt(self, given: dict[str, str]) -> frozenset[str]:
         """Return what the application wants the person to be asked."""

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import jwt
 import pytest
 from httpx import AsyncClient
 from litestar import Litestar
@@ -85,6 +86,8 @@ async def test_an_application_signs_a_person_in_calls_the_api_refreshes_and_revo
         ({"request_uri": "https://app.example.com/request"}, "request_uri_not_supported"),
         ({"resource": "https://other.example"}, "invalid_target"),
         ({"nonce": "\0"}, "invalid_request"),
+        ({"id_token_hint": "e30.e30."}, "invalid_request"),
+        ({"id_token_hint": jwt.encode({"iss": "https://other.example", "sub": "1"}, "k" * 32)}, "invalid_request"),
     ],
 )
 async def test_a_wrong_request_goes_back_with_its_error(
@@ -158,6 +161,22 @@ async def test_a_person_signs_in_again_where_the_application_wants_it(app: Lites
         assert (await browser.get(back)).headers["location"].startswith("/account/confirm?next=")
         await execute(app, update(LoginSession).values(authenticated_at=now()))
         assert "code" in answer_of(await browser.get(back))
+
+
+async def test_an_answer_for_one_person_goes_back_for_nobody_else(app: Litestar, client: AsyncClient) -> None:
+    """Nor is an application told who is signed in before it has been granted something."""
+    application = await add_client(app)
+    alice, bob = await new_browser(app), await new_browser(app, "bob")
+    hint = (await tokens_by_browser(client, alice, application))["id_token"]
+    assert "code" in answer_of(await authorize(alice, application, prompt="none", id_token_hint=hint))
+    silent = answer_of(await authorize(bob, application, prompt="none", id_token_hint=hint))
+    assert silent["error"] == "consent_required"
+    asked = answer_of(await allow(bob, await authorize(bob, application, id_token_hint=hint)))
+    assert (asked["error"], "code" in asked) == ("login_required", False)
+    await code_by_browser(bob, application)
+    for changes in ({}, {"prompt": "none"}):
+        answer = answer_of(await authorize(bob, application, id_token_hint=hint, **changes))
+        assert (answer["error"], "code" in answer) == ("login_required", False)
 
 
 async def test_a_person_is_asked_again_for_more_and_not_for_less(app: Litestar, client: AsyncClient) -> None:
