@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from email.policy import default
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from threading import Thread
 from time import monotonic, sleep, time
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import pytest
@@ -16,6 +19,7 @@ from pyotp import TOTP
 
 from tests.browsers import CHROMIUM, OPTIONS, Watch, needs_browser
 from tests.factories import PASSWORD
+from tests.operations.cli import litestar
 
 pytestmark = needs_browser
 MAIL_WITHIN_SECONDS = 30
@@ -187,6 +191,71 @@ def enter_password(page: Page, name: str) -> None:
     fill(page, username=name, password=PASSWORD)
     press(page, "Sign in")
     assert page.locator("[name=code]:focus").count() == 1
+
+
+class Welcome(BaseHTTPRequestHandler):
+    """The pages of an application, at an origin of its own."""
+
+    def do_GET(self) -> None:
+        """Answer whatever is asked for."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"Welcome back")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Say nothing."""
+
+
+@pytest.fixture
+def callback() -> Iterator[str]:
+    """The address to which the answers of an application go, whose server runs."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Welcome) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/callback"
+        server.shutdown()
+
+
+def authorize_url(service: str, folder: Path, callback: str, *options: str) -> str:
+    """Register an application, and return the address to which it sends people."""
+    command = (
+        "create-client",
+        "Umbrella Counter",
+        "--redirect-uri",
+        callback,
+        "--scope",
+        "openid",
+        "--public",
+        *options,
+    )
+    # Playwright's own event loop has this thread.
+    with ThreadPoolExecutor() as pool:
+        status, printed = pool.submit(litestar, f"sqlite:///{folder / 'service.sqlite3'}", *command).result()
+    assert status == 0, printed
+    given = {"client_id": printed.split()[1], "redirect_uri": callback, "response_type": "code", "state": "s"}
+    return f"{service}/authorize?{urlencode(given | {'code_challenge': 'x' * 43, 'code_challenge_method': 'S256'})}"
+
+
+def test_a_form_leads_to_the_application_at_its_own_origin(
+    browser: Browser, service: str, service_folder: Path, callback: str
+) -> None:
+    """A browser stops a form at the first redirect that its page's policy doesn't name: that to sign in, too."""
+    asks = authorize_url(service, service_folder, callback)
+    asks_nobody = authorize_url(service, service_folder, callback, "--first-party")
+    for url, buttons, answer in (
+        (asks, ["Cancel"], "error=access_denied"),
+        (asks, ["Allow"], "code="),
+        (asks_nobody, [], "code="),
+    ):
+        page = browser.new_context().new_page()
+        watch = Watch(page)
+        page.goto(url)
+        fill(page, username="alice", password=PASSWORD)
+        for button in ["Sign in", *buttons]:
+            press(page, button)
+        assert page.url.startswith(f"{callback}?")
+        assert answer in page.url
+        assert page.locator("body").inner_text() == "Welcome back"
+        assert watch.complaints == []
 
 
 def axe() -> str:
