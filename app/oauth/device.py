@@ -178,18 +178,20 @@ class DeviceService:
         """Open the session of a device; of many calls one succeeds, the others return None."""
         if device.user_id is None or device.grant_id is None:
             return None
-        session = NewSession(
-            user_id=device.user_id,
-            scope=device.scope,
-            amr=device.amr or "",
-            authenticated_at=device.authenticated_at or now(),
-            application=application,
-            grant_id=device.grant_id,
-        )
         async with self.database.transaction() as transaction:
             is_active = await self.credentials.lock_active(transaction, device.user_id, None)
             if not is_active or not await self.grants.grants.lock(transaction, device.grant_id):
                 return None
-            if not await self.devices.spend(transaction, device.digest):
+            # Until now, the person may have removed a factor.
+            current = await self.devices.find(device.digest, transaction)
+            if current is None or not await self.devices.spend(transaction, device.digest):
                 return None
+            session = NewSession(
+                user_id=device.user_id,
+                scope=current.scope,
+                amr=current.amr or "",
+                authenticated_at=current.authenticated_at or now(),
+                application=application,
+                grant_id=device.grant_id,
+            )
             return await self.auth.open_in(transaction, session, client)

@@ -70,9 +70,10 @@ class CodeService:
         stored = await self.codes.find(digest(data.code))
         if stored is None or stored.client_row_id != application.id:
             raise InvalidCode
-        token = await self._exchange(data, stored, application, client)
-        if token is None:
+        opened = await self._exchange(data, stored, application, client)
+        if opened is None:
             raise InvalidCode
+        token, stored = opened
         if "openid" in stored.scope.split():
             token.id_token = await self.id_tokens.issue(
                 application.client_id,
@@ -89,30 +90,40 @@ class CodeService:
     @retry_on_deadlock
     async def _exchange(
         self, data: Exchange, stored: StoredCode, application: StoredClient, client: Client
-    ) -> Token | None:
-        """Spend a code and open its session; return None, and end what it got before, where it can't be spent."""
+    ) -> tuple[Token, StoredCode] | None:
+        """Spend a code and open its session; return None, and end what it got before, where it can't be spent.
+
+        The code is read again once its person is locked: until then, they may have removed a factor.
+        """
         fits = is_meant(data, stored)
-        session = NewSession(
-            user_id=stored.user_id,
-            scope=stored.scope,
-            amr=stored.amr,
-            authenticated_at=stored.authenticated_at,
-            application=application,
-            grant_id=stored.grant_id,
-        )
-        moment = now()
-        until = moment + self.auth.lifetimes.absolute
         async with self.database.transaction() as transaction:
             is_active = await self.auth.credentials.lock_active(transaction, stored.user_id, None)
             if not is_active or not await self.grants.lock(transaction, stored.grant_id):
                 return None
+            current = await self.codes.find(digest(data.code), transaction)
+            if current is None:
+                return None
+            session = session_of(current, application)
+            until = now() + self.auth.lifetimes.absolute
             if await self.codes.spend(transaction, digest(data.code), session.id if fits else None, until):
-                return await self.auth.open_in(transaction, session, client) if fits else None
-            again = await self.codes.find(digest(data.code), transaction)
-            if again and again.session_id and await self.sessions.end(transaction, again.session_id, again.user_id):
-                ids = {"user_id": again.user_id, "session_id": again.session_id}
+                return (await self.auth.open_in(transaction, session, client), current) if fits else None
+            ended = current.session_id
+            if ended and await self.sessions.end(transaction, ended, current.user_id):
+                ids = {"user_id": current.user_id, "session_id": ended}
                 await self.events.record(transaction, "code_reused", client, **ids, client_id=application.client_id)
         return None
+
+
+def session_of(code: StoredCode, application: StoredClient) -> NewSession:
+    """Return the session that a code opens."""
+    return NewSession(
+        user_id=code.user_id,
+        scope=code.scope,
+        amr=code.amr,
+        authenticated_at=code.authenticated_at,
+        application=application,
+        grant_id=code.grant_id,
+    )
 
 
 def is_meant(data: Exchange, stored: StoredCode) -> bool:

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct, structs
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from app.auth.models import LoginSession
 from app.database.failures import refusals
@@ -255,14 +256,23 @@ class StoredCode(Struct, frozen=True):
     authenticated_at: datetime
 
 
+def amr_now(columns: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[str]:
+    """Return the methods that the session has now in which a code or a device was approved.
+
+    A session loses a level that it had by a factor that is removed, and what it has approved loses that with it.
+    """
+    return func.coalesce(LoginSession.amr, columns["amr"])
+
+
 CODES = table_of(AuthorizationCode).c
 CODE = (
     select(
         OAuthGrant.user_id,
         OAuthGrant.client_row_id,
-        *(CODES[name] for name in StoredCode.__struct_fields__[2:]),
+        *(amr_now(CODES) if name == "amr" else CODES[name] for name in StoredCode.__struct_fields__[2:]),
     )
     .join(OAuthGrant, OAuthGrant.id == CODES.grant_id)
+    .outerjoin(LoginSession, LoginSession.id == CODES.approved_in)
     .where(CODES.digest == bindparam("code"))
 )
 
@@ -315,9 +325,12 @@ class StoredDevice(Struct, frozen=True):
 
 
 DEVICES = table_of(DeviceCode).c
-STORED_DEVICES = select(
-    *(OAuthGrant.user_id if name == "user_id" else DEVICES[name] for name in StoredDevice.__struct_fields__)
-).outerjoin_from(DeviceCode, OAuthGrant, OAuthGrant.id == DEVICES.grant_id)
+OTHERS = {"user_id": OAuthGrant.user_id, "amr": amr_now(DEVICES)}
+STORED_DEVICES = (
+    select(*(OTHERS[name] if name in OTHERS else DEVICES[name] for name in StoredDevice.__struct_fields__))
+    .outerjoin_from(DeviceCode, OAuthGrant, OAuthGrant.id == DEVICES.grant_id)
+    .outerjoin(LoginSession, LoginSession.id == DEVICES.approved_in)
+)
 DEVICE = STORED_DEVICES.where(DEVICES.digest == bindparam("code"))
 WAITING = STORED_DEVICES.where(
     DEVICES.user_code == bindparam("typed"), DEVICES.is_allowed.is_(None), DEVICES.expires_at > bindparam("at")
@@ -340,9 +353,9 @@ class DeviceRepository(Repository[DeviceCode]):
         with refusals(duplicate=Conflict, orphan=ClientNotFound):
             await transaction.execute(insert(DeviceCode).values(**columns))
 
-    async def find(self, digest: bytes) -> StoredDevice | None:
+    async def find(self, digest: bytes, transaction: Transaction | None = None) -> StoredDevice | None:
         """Return a device by its own code; None when there is none."""
-        rows = await self.rows(DEVICE, {"code": digest})
+        rows = await self.rows(DEVICE, {"code": digest}, transaction)
         return StoredDevice(*rows[0]) if rows else None
 
     async def waiting(self, user_code: str, moment: datetime) -> StoredDevice | None:

@@ -5,8 +5,9 @@ from urllib.parse import urlencode
 
 import pytest
 from httpx import AsyncClient
+from litestar import Litestar
 from msgspec.structs import replace
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
 from app.database.models import now
@@ -14,12 +15,25 @@ from app.factors.service import PASSWORD_AND_CODE
 from app.main import create_app
 from app.oauth.clients import Registered
 from app.settings import Settings
-from tests.auth.oauth import bearer, execute, new_user, refresh
+from tests.auth.oauth import bearer, execute, fetch, new_user, open_session, refresh
 from tests.factories import PASSWORD, add_user, client_of, connect_to
 from tests.factors.totp import code_of, enrol, forget_steps
 from tests.oauth.browsers import allow, answer_of, authorize, code_by_browser, new_browser
-from tests.oauth.flow import add_client, credentials, exchange, id_claims, new_person, new_tokens, parameters
+from tests.oauth.flow import (
+    DEVICE,
+    add_client,
+    credentials,
+    exchange,
+    id_claims,
+    new_code,
+    new_person,
+    new_tokens,
+    parameters,
+    sign_in,
+)
 from tests.oauth.test_client_credentials import OWN, own_token
+from tests.oauth.test_device import answer as let_in
+from tests.oauth.test_device import ask, begin
 from tests.pages.person import Person
 from tests.problems import assert_problem
 
@@ -73,6 +87,24 @@ async def test_an_applications_token_has_the_level_of_the_session_that_granted_i
         assert_problem(await client.get("/users", headers=bearer(renewed)), 403, NEEDED)
         await execute(app, update(LoginSession).values(amr=PASSWORD_AND_CODE))
         assert (await client.get("/users", headers=bearer(renewed))).status_code == 200
+
+
+async def test_a_factor_that_is_removed_counts_for_nothing_on_its_way(app: Litestar, client: AsyncClient) -> None:
+    """Neither for a code nor for a device that was let in, both of which the session has approved by it."""
+    application, waiting = await add_client(app), await add_client(app, **DEVICE)
+    user = await add_user(app, "alice")
+    own = client_of(app, **bearer(await open_session(app, user.id)))
+    await enrol(app, own)
+    person = await sign_in(app, user.id)
+    person.user = replace(person.user, amr=PASSWORD_AND_CODE)
+    await execute(app, update(LoginSession).values(amr=PASSWORD_AND_CODE))
+    code, codes = await new_code(person, application), await begin(client, waiting)
+    await let_in(person, codes["user_code"])
+    assert (await own.delete("/users/me/totp")).status_code == 204
+    answers = await exchange(client, application, code), await ask(client, waiting, codes)
+    for registered, answer in zip((application, waiting), answers, strict=True):
+        assert (await id_claims(client, registered, answer.json()))["amr"] == ["pwd"]
+    assert {row.amr for row in await fetch(app, select(LoginSession.amr))} == {"pwd"}
 
 
 @pytest.mark.parametrize("policy", ["superusers", "all"])
