@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
+import pytest
 from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec import Struct, convert
@@ -27,6 +28,8 @@ CALLBACK = "https://app.example.com/callback"
 VERIFIER = "a-verifier-of-the-tests-that-has-43-characters"
 SCOPES = ["openid", "profile", "offline_access", "items:read", "account:read"]
 DEVICE = {"grant_types": [DEVICE_GRANT, "refresh_token"], "redirect_uris": [], "confidential": False}
+needs_own_keys = pytest.mark.in_process("whose keys instances have in memory, although their table was emptied")
+"""Marks tests that verify ID tokens: each test begins with a database without keys."""
 BROWSER = Client("192.0.2.1", "192.0.2.1", "browser")
 
 

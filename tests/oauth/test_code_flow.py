@@ -15,7 +15,17 @@ from app.oauth.exchange import challenge_of
 from app.oauth.models import AuthorizationCode, OAuthClient
 from tests.auth.oauth import bearer, execute, fetch, refresh
 from tests.factories import PASSWORD, add_user
-from tests.oauth.flow import add_client, credentials, exchange, id_claims, new_code, new_person, new_tokens, sign_in
+from tests.oauth.flow import (
+    add_client,
+    credentials,
+    exchange,
+    id_claims,
+    needs_own_keys,
+    new_code,
+    new_person,
+    new_tokens,
+    sign_in,
+)
 
 
 async def items_status(client: AsyncClient, tokens: dict[str, str]) -> int:
@@ -128,6 +138,7 @@ def test_the_challenge_is_that_of_the_specification() -> None:
     assert challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
+@needs_own_keys
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
 async def test_an_id_token_says_who_has_signed_in_and_how(app: Litestar, client: AsyncClient, algorithm: str) -> None:
     """By a published key, for the application, with what it asked for; without `openid` there is none."""
@@ -140,6 +151,7 @@ async def test_an_id_token_says_who_has_signed_in_and_how(app: Litestar, client:
     assert "id_token" not in await new_tokens(client, person, application, scope="items:read")
 
 
+@needs_own_keys
 async def test_a_refresh_tells_again_who_has_signed_in_without_the_nonce(app: Litestar, client: AsyncClient) -> None:
     """As OpenID Connect Core, section 12.2, has it. A refresh for less than `openid` tells nothing."""
     application, person = await add_client(app), await new_person(app)
@@ -154,6 +166,7 @@ async def test_a_refresh_tells_again_who_has_signed_in_without_the_nonce(app: Li
     assert "id_token" not in narrowed.json()
 
 
+@needs_own_keys
 async def test_a_login_by_password_tells_the_operators_own_application_too(app: Litestar, client: AsyncClient) -> None:
     """A login by no application, and an application that acts for nobody, get no ID token."""
     application = await add_client(app, first_party=True, grant_types=["client_credentials"], redirect_uris=[])

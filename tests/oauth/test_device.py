@@ -17,7 +17,7 @@ from app.oauth.feature import create_device_service
 from app.oauth.models import DeviceCode
 from tests.auth.oauth import bearer, execute, refresh
 from tests.factories import parts_of
-from tests.oauth.flow import BROWSER, DEVICE, Person, add_client, credentials, id_claims, new_person
+from tests.oauth.flow import BROWSER, DEVICE, Person, add_client, credentials, id_claims, needs_own_keys, new_person
 
 SCOPE = "openid offline_access items:read"
 
@@ -53,6 +53,7 @@ async def answer(person: Person, code: str, *, is_allowed: bool = True) -> None:
     await devices.answer(device, person.user, BROWSER, is_allowed=is_allowed)
 
 
+@needs_own_keys
 async def test_a_person_lets_a_device_in(app: Litestar, client: AsyncClient) -> None:
     """However the code is typed; the device gets its tokens once."""
     application, person = await add_client(app, **DEVICE), await new_person(app)

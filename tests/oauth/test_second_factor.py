@@ -25,6 +25,7 @@ from tests.oauth.flow import (
     credentials,
     exchange,
     id_claims,
+    needs_own_keys,
     new_code,
     new_person,
     new_tokens,
@@ -89,6 +90,7 @@ async def test_an_applications_token_has_the_level_of_the_session_that_granted_i
         assert (await client.get("/users", headers=bearer(renewed))).status_code == 200
 
 
+@needs_own_keys
 async def test_a_factor_that_is_removed_counts_for_nothing_on_its_way(app: Litestar, client: AsyncClient) -> None:
     """Neither for a code nor for a device that was let in, both of which the session has approved by it."""
     application, waiting = await add_client(app), await add_client(app, **DEVICE)
