@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -30,9 +30,13 @@ from app.security.limits import Client
 ACCOUNT = "/account"
 SIGN_IN = "/account/sign-in"
 CODE = "/account/sign-in/code"
+SIGN_IN_BY_PASSKEY = "/account/sign-in/passkey"
 CONFIRM = "/account/confirm"
+CONFIRM_BY_PASSKEY = "/account/confirm/passkey"
+SECURITY = "/account/security"
 MEMBERS_KEY = "members"
 PAGE_KEY = "page"
+BESIDE_KEY = "beside"
 FOR_ALL = PUBLIC | LENIENT
 """The options of pages. The API's guard passes over them: it takes no cookie, and they take no bearer token."""
 FOR_MEMBERS = FOR_ALL | {MEMBERS_KEY: True}
@@ -41,7 +45,16 @@ FOR_MEMBERS = FOR_ALL | {MEMBERS_KEY: True}
 OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]{0,6000}\Z")
 # Nobody comes back to these.
 DECISION = "/authorize/decision"
-PASSED_ONCE = (DECISION, SIGN_IN, CODE, CONFIRM, "/account/sign-up", "/account/sign-out")
+PASSED_ONCE = (
+    DECISION,
+    SIGN_IN,
+    SIGN_IN_BY_PASSKEY,
+    CODE,
+    CONFIRM,
+    CONFIRM_BY_PASSKEY,
+    "/account/sign-up",
+    "/account/sign-out",
+)
 SOURCE = re.compile(r"https?://[a-z0-9.\[\]:-]+|[a-z][a-z0-9+-]*\.[a-z0-9+.-]*:")
 RANDOM_BYTES = 32
 VALID_BROWSER = re.compile(r"[\w-]{43}\Z", re.ASCII)
@@ -64,11 +77,20 @@ class Row(NamedTuple):
     value: str
 
 
+HasPasskey = Callable[[int], Awaitable[bool]]
+"""Returns whether the user with an id has a passkey."""
+
+
 class Site:
     """The parts that all pages share."""
 
     def __init__(
-        self, parts: Parts, browsers: BrowserSessions, sign_in: TwoStepSignIn, rows: Sequence[Row] = ()
+        self,
+        parts: Parts,
+        browsers: BrowserSessions,
+        sign_in: TwoStepSignIn,
+        has_passkey: HasPasskey,
+        rows: Sequence[Row],
     ) -> None:
         """`rows` are those of the overview that lead to pages of features."""
         self.settings = parts.settings
@@ -79,6 +101,7 @@ class Site:
         self.event_types = parts.events.types
         self.browsers = browsers
         self.sign_in = sign_in
+        self.has_passkey = has_passkey
         self.form_tokens = FormTokens(parts.settings.secret_key)
         self.assets = Assets(parts.settings)
         self.header = SiteHeader(parts.settings.pages_title, parts.links)
@@ -305,6 +328,9 @@ def visit_of(request: Request[Any, Any, Any]) -> Visit:
     return visit or Visit(request, request.app.state.site, None)
 
 
-def shows(template: str) -> dict[str, str]:
-    """Return the option of a form's route: with errors, the form is shown again by this template."""
-    return {PAGE_KEY: template}
+def shows(template: str, *, beside: str = "") -> dict[str, str]:
+    """Return the option of a form's route: with errors, the form is shown again by this template.
+
+    What is wrong as a whole stands `beside` a field, where one is given, else above the form.
+    """
+    return {PAGE_KEY: template, BESIDE_KEY: beside}

@@ -24,6 +24,7 @@ from tests.programs import ROOT, service
 SECONDS = 30
 CALLBACK = "http://127.0.0.1:9/callback"
 SCOPE = "openid profile offline_access items:read"
+FORM = re.compile(r'<form[^>]* action="([^"]+)">(.*?)</form>', re.DOTALL)
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 PROGRAM = re.compile(r"^```python\n(from authlib.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -81,11 +82,10 @@ def walk(url: str) -> str:
             answer = browser.get(url, allow_redirects=False, timeout=SECONDS)
             continue
         assert answer.status_code == 200, answer.text
-        _, _, main = answer.text.partition("<main")
-        action = re.search(r'<form[^>]* action="([^"]+)"', main)
-        fields = {unescape(name): unescape(value) for name, value in HIDDEN.findall(main)}
-        fields |= {"decision": "allow"} if action else {"username": "alice", "password": PASSWORD}
-        url = urljoin(url, action[1]) if action else url
+        action, form = FORM.findall(answer.text.partition("<main")[2])[0]
+        fields = {unescape(name): unescape(value) for name, value in HIDDEN.findall(form)}
+        fields |= {"decision": "allow"} if 'name="decision"' in form else {"username": "alice", "password": PASSWORD}
+        url = urljoin(url, action)
         answer = browser.post(url, data=fields, allow_redirects=False, timeout=SECONDS)
     raise AssertionError(f"{url} leads nowhere")
 

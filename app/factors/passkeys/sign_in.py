@@ -1,5 +1,7 @@
 """The rules of a sign-in by passkey, which needs neither a name nor a password."""
 
+from typing import TypeVar
+
 import msgspec
 from msgspec import Struct
 
@@ -19,13 +21,14 @@ from app.factors.passkeys.relying_party import (
     handle_of,
 )
 from app.factors.passkeys.repository import ChallengeRepository, PasskeyRepository, StoredPasskey
-from app.factors.passkeys.schemas import RequestOptions, SignedCredential
+from app.factors.passkeys.schemas import NewCredential, RequestOptions, SignedCredential
 from app.factors.passkeys.service import PASSKEY, REAUTHENTICATION, SIGN_IN, new_challenge
 from app.security.applications import Application
 from app.security.events import Events, Ids
 from app.security.limits import Client, Limits, account_of_id, account_of_name
 from app.security.random_tokens import digest
 
+Credential = TypeVar("Credential", NewCredential, SignedCredential)
 UNKNOWN_KEY = account_of_name("no passkey")
 """The name under which signatures by keys that nobody has are counted; no username has a space."""
 
@@ -82,7 +85,7 @@ class PasskeySignIn:
         Raise InvalidScope, UnauthorizedClient, OAuthError for what is no credential, WrongPasskey, and TooManyRequests.
         """
         scope = self.auth.scope_of_login(scope, application)
-        use = await self.check(read_credential(credential), client)
+        use = await self.check(read_credential(credential, SignedCredential), client)
 
         async def record_use(transaction: Transaction) -> bool:
             return await self.record_use(transaction, use)
@@ -143,10 +146,10 @@ class PasskeySignIn:
         return await self.passkeys.use(transaction, use.passkey.id, signature.count, backed_up=signature.backed_up)
 
 
-def read_credential(text: str) -> SignedCredential:
-    """Return a credential from its JSON. Raise OAuthError."""
+def read_credential(text: str, kind: type[Credential]) -> Credential:
+    """Return a new or a signed credential from its JSON. Raise OAuthError."""
     try:
-        return msgspec.json.decode(text, type=SignedCredential)
+        return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         raise OAuthError("credential is not what a passkey returns, as JSON") from None
 
