@@ -19,6 +19,7 @@ from app.pages.visit import (
     CONFIRM,
     MEMBERS_KEY,
     PAGE_KEY,
+    SECURITY,
     SIGN_IN,
     SignInNeeded,
     Visit,
@@ -26,7 +27,7 @@ from app.pages.visit import (
     own_path,
     visit_of,
 )
-from app.security.second_step import WrongCode
+from app.security.second_step import SecondFactorNeeded, WrongCode
 
 PAGES = re.compile(r"/(account|authorize)(/|\Z)")
 FIELDS: Mapping[type[AppError], str] = {WrongPassword: "current_password", WrongSignInCode: "code", WrongCode: "code"}
@@ -41,6 +42,8 @@ def respond_in_browser(request: Request[Any, Any, Any], error: Exception) -> Res
         return to_prove(visit_of(request), SIGN_IN)
     if isinstance(error, StaleSignIn) and MEMBERS_KEY in request.route_handler.opt:
         return to_prove(visit_of(request), CONFIRM)
+    if isinstance(error, SecondFactorNeeded) and visit_of(request).user:
+        return to_prove(visit_of(request), SECURITY)
     answer = respond(request, error)
     if not (PAGES.match(request.scope["path"]) and is_browser(request)):
         return answer

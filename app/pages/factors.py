@@ -22,10 +22,10 @@ OPEN = FOR_MEMBERS | ANY_LEVEL
 
 
 @get(SECURITY, opt=OPEN)
-async def security_page(visit: Visiting, factor_list: Provided[FactorList]) -> Response[Any]:
-    """Show the second factors."""
-    factors = await factor_list.read(visit.member.id)
-    return visit.page("security.html", factors=factors, most=MAX_PASSKEYS)
+async def security_page(visit: Visiting, factor_list: Provided[FactorList], totp: Totp) -> Response[Any]:
+    """Show the second factors, and whether one has to be added or proved, before one goes on."""
+    factors, is_missed = await factor_list.read(visit.member.id), totp.policy.misses(visit.member)
+    return visit.page("security.html", factors=factors, is_missed=is_missed, most=MAX_PASSKEYS)
 
 
 @get(f"{SECURITY}/app", opt=OPEN | FRESH)

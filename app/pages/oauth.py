@@ -17,7 +17,8 @@ from app.oauth.grants import GrantNotFound
 from app.oauth.redirects import source_of
 from app.oauth.repository import ClientNotFound
 from app.pages.forms import id_in, required
-from app.pages.visit import CONFIRM, DECISION, FOR_ALL, FOR_MEMBERS, SIGN_IN, Row, Visit, Visiting, shows
+from app.pages.visit import CONFIRM, DECISION, FOR_ALL, FOR_MEMBERS, SIGN_IN, Row, Visit, Visiting, check_level, shows
+from app.security.second_step import SecondFactorNeeded
 
 AUTHORIZE = "/authorize"
 APPLICATIONS = "/account/applications"
@@ -40,7 +41,10 @@ async def authorize(visit: Visiting, authorization: Authorization, state: State)
     query = visit.request.scope["query_string"].decode("latin-1")
     try:
         request = await read(authorization, query)
-        match await authorization.next_step(request, visit.user):
+        step = await authorization.next_step(request, visit.user)
+        if step is not Step.SIGN_IN:
+            await check_session(visit, authorization, request)
+        match step:
             case Step.SIGN_IN:
                 return to_sign_in(visit, authorization, request)
             case Step.CONSENT:
@@ -49,6 +53,16 @@ async def authorize(visit: Visiting, authorization: Authorization, state: State)
                 return await approve(visit, authorization, request)
     except Refusal as refusal:
         return visit.redirect(refusal.location)
+
+
+async def check_session(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> None:
+    """Raise SecondFactorNeeded, or Refusal where the application wants no question, unless the session is enough."""
+    try:
+        await check_level(visit, visit.member)
+    except SecondFactorNeeded:
+        if "none" in request.prompt:
+            raise authorization.refusal(request, "interaction_required") from None
+        raise
 
 
 @post(DECISION, opt=FOR_MEMBERS, status_code=200)

@@ -24,6 +24,7 @@ from app.http.requests import Provided
 from app.pages.entrance import enter
 from app.pages.forms import id_in
 from app.pages.visit import (
+    ACCOUNT,
     CONFIRM,
     CONFIRM_BY_PASSKEY,
     FOR_ALL,
@@ -99,8 +100,9 @@ async def confirm(visit: Visiting, reauthentication: Provided[Reauthentication])
 
 
 @get(NEW, opt=OPEN | FRESH)
-async def new_page(visit: Visiting, factor_list: Factors) -> Response[Any]:
+async def new_page(visit: Visiting, factor_list: Factors, passkeys: Passkeys) -> Response[Any]:
     """Show the form for a new passkey; lead back where there are as many as one may have."""
+    await passkeys.policy.check_change(visit.member)
     factors = await factor_list.read(visit.member.id)
     if len(factors.passkeys) >= MAX_PASSKEYS:
         return visit.redirect(SECURITY)
@@ -123,7 +125,7 @@ async def add_passkey(visit: Visiting, passkeys: Passkeys) -> Response[Any]:
         await passkeys.add(visit.member, visit.caller, visit.read(PasskeyCreate, credential=credential))
     except UnverifiedPasskey as error:
         raise PasskeyRefused(error) from None
-    return visit.redirect(SECURITY, "passkey-added")
+    return visit.redirect(SECURITY, "passkey-added") if visit.next == ACCOUNT else visit.redirect(visit.next)
 
 
 @get(PASSKEY, opt=OPEN)

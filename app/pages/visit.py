@@ -307,7 +307,8 @@ async def admit(request: Request[Any, Any, Any]) -> None:
     if request.route_handler.opt.get(MEMBERS_KEY) and visit.user is None:
         raise SignInNeeded
     if visit.user:
-        await check_member(visit, visit.user)
+        if request.route_handler.opt.get(MEMBERS_KEY):
+            await check_level(visit, visit.user)
         check_fresh(request.route_handler, visit.user.authenticated_at, request.app.state.fresh_sign_in)
     if request.method not in SAFE_METHODS:
         visit.form = await read_page_form(request)
@@ -315,11 +316,10 @@ async def admit(request: Request[Any, Any, Any]) -> None:
             raise FormRefused
 
 
-async def check_member(visit: Visit, user: SignedIn) -> None:
-    """Raise what the checks of features raise, as they do at the API, on pages for whoever is signed in."""
-    if visit.request.route_handler.opt.get(MEMBERS_KEY):
-        for check in visit.site.checks:
-            await check(visit.request, user)
+async def check_level(visit: Visit, user: SignedIn) -> None:
+    """Raise what the checks of features raise, as they do at the API: SecondFactorNeeded, say."""
+    for check in visit.site.checks:
+        await check(visit.request, user)
 
 
 def visit_of(request: Request[Any, Any, Any]) -> Visit:
