@@ -1,7 +1,8 @@
 """The pages of applications: /authorize, and in the account those that may act for a person, and devices."""
 
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
@@ -17,20 +18,33 @@ from app.oauth.grants import GrantNotFound
 from app.oauth.redirects import source_of
 from app.oauth.repository import ClientNotFound
 from app.pages.forms import id_in, required
-from app.pages.visit import CONFIRM, DECISION, FOR_ALL, FOR_MEMBERS, SIGN_IN, Row, Visit, Visiting, check_level, shows
+from app.pages.visit import (
+    CONFIRM,
+    DECISION,
+    FOR_ALL,
+    FOR_MEMBERS,
+    LONGEST_PATH,
+    SIGN_IN,
+    Row,
+    Visit,
+    Visiting,
+    check_level,
+    shows,
+)
 from app.security.second_step import SecondFactorNeeded
 
 AUTHORIZE = "/authorize"
 APPLICATIONS = "/account/applications"
 DEVICE = "/account/device"
 LONGEST_CODE = 40
-MAX_QUERY = 3000
+ROOM = 100
+"""For what /authorize adds to its own address when it sends somebody to sign in."""
 MAX_FORM_BYTES = 8 * 1024
 Authorization = Provided[AuthorizationService]
 
 
 class RequestTooLong(BadRequest):
-    """The parameters are longer than anybody needs, and would not fit into the pages' own addresses."""
+    """The parameters are longer than anybody needs, and would not fit into the addresses of the pages to sign in."""
 
     detail = "The application has sent more than fits into one address"
 
@@ -87,17 +101,25 @@ async def authorize_by_form(request: Request[Any, Any, Any]) -> Redirect:
         pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, errors="strict")
     except ValueError:
         raise BadRequest("The form is malformed") from None
-    return Redirect(f"{AUTHORIZE}?{urlencode(pairs)}", status_code=303, headers={"Cache-Control": "no-store"})
+    return Redirect(address_with(pairs), status_code=303, headers={"Cache-Control": "no-store"})
 
 
 async def read(authorization: AuthorizationService, query: str) -> AuthorizationRequest:
     """Return the request of a query. Raise RequestTooLong, InvalidApplication and Refusal."""
-    if len(query) > MAX_QUERY:
-        raise RequestTooLong
     try:
-        return await authorization.read(parse_qsl(query, keep_blank_values=True, errors="strict"))
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
     except ValueError:  # The query isn't UTF-8.
         raise InvalidApplication from None
+    address_with(pairs)
+    return await authorization.read(pairs)
+
+
+def address_with(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the address of /authorize with parameters. Raise RequestTooLong for what no sign-in leads back to."""
+    address = f"{AUTHORIZE}?{urlencode(pairs)}"
+    if len(quote_plus(address)) > LONGEST_PATH - ROOM:
+        raise RequestTooLong
+    return address
 
 
 async def approve(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> Response[Any]:
