@@ -152,7 +152,7 @@ def consent_page(visit: Visit, request: AuthorizationRequest, query: str, about:
 @get(APPLICATIONS, opt=FOR_MEMBERS)
 async def applications_page(visit: Visiting, grants: Grants) -> Response[Any]:
     """Show which application may do what."""
-    return visit.page("applications.html", grants=await grants.all(visit.member.id))
+    return visit.page("applications.html", grants=await grants.all(visit.member.id), about=visit.site.scopes)
 
 
 @post(APPLICATIONS, opt=FOR_MEMBERS, status_code=200)
