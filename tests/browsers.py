@@ -30,6 +30,15 @@ OPTIONS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 START_WITHIN_SECONDS = 60
+DEVICE = {
+    "protocol": "ctap2",
+    "transport": "internal",
+    "hasResidentKey": True,
+    "hasUserVerification": True,
+    "isUserVerified": True,
+    "automaticPresenceSimulation": True,
+}
+"""A device with passkeys, as the browser plays one (CDP, WebAuthn), whose owner always agrees."""
 
 needs_browser = [
     pytest.mark.slow,

@@ -8,7 +8,6 @@ from app.auth.controller import NO_STORE
 from app.auth.guard import SignedInRequest, caller
 from app.errors import InvalidField, InvalidFields, TooManyRequests
 from app.factors.listing import FactorList
-from app.factors.policy import SecondFactorNeeded
 from app.factors.proofs import Proof
 from app.factors.reauthentication import Reauthentication, WrongProof
 from app.factors.schemas import FactorsRead, RecoveryCodes, TotpConfirmation, TotpSecret
@@ -16,7 +15,7 @@ from app.factors.service import NoSecondFactor, NothingPending, TotpActive, Totp
 from app.http.access import ANY_LEVEL, FRESH, OAUTH_ERRORS_KEY
 from app.http.openapi import raises
 from app.http.requests import Provided
-from app.security.second_step import MfaRequired, WrongCode
+from app.security.second_step import MfaRequired, SecondFactorNeeded, WrongCode
 
 Totp = Provided[TotpService]
 

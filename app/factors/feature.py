@@ -9,9 +9,10 @@ from app.factors.controller import FactorController
 from app.factors.guard import checks_of
 from app.factors.jobs import FactorMails
 from app.factors.listing import FactorList
+from app.factors.passkeys.challenges import Challenges
 from app.factors.passkeys.controller import PasskeyController, grant_of
 from app.factors.passkeys.relying_party import relying_party
-from app.factors.passkeys.repository import ChallengeRepository, PasskeyRepository
+from app.factors.passkeys.repository import PasskeyRepository, SpentChallengeRepository
 from app.factors.passkeys.service import PasskeyService
 from app.factors.passkeys.sign_in import PasskeySignIn
 from app.factors.policy import Policy
@@ -58,7 +59,7 @@ def feature(parts: Parts) -> Feature:
             factor_list=FactorList(factors, PasskeyRepository(parts.database)),
         ),
         grants={PASSKEY_GRANT: grant_of(passkey_sign_in)},
-        chores=[ChallengeRepository(parts.database).purge],
+        chores=[SpentChallengeRepository(parts.database).purge],
         events=EVENTS,
         second_steps=[totp.check],
         checks=checks_of(policy),
@@ -92,13 +93,18 @@ def create_totp_service(parts: Parts) -> TotpService:
     )
 
 
+def create_challenges(parts: Parts) -> Challenges:
+    """Return the service of what passkeys sign."""
+    return Challenges(SpentChallengeRepository(parts.database), parts.settings.secret_key)
+
+
 def create_passkey_service(parts: Parts) -> PasskeyService:
     """Return the service that adds and removes passkeys."""
     factors = FactorRepository(parts.database)
     return PasskeyService(
         relying_party(parts.settings),
         PasskeyRepository(parts.database),
-        ChallengeRepository(parts.database),
+        create_challenges(parts),
         SessionRepository(parts.database),
         create_mails(parts),
         Policy(parts.settings.second_factor, factors),
@@ -111,7 +117,7 @@ def create_passkey_sign_in(parts: Parts) -> PasskeySignIn:
     return PasskeySignIn(
         relying_party(parts.settings),
         PasskeyRepository(parts.database),
-        ChallengeRepository(parts.database),
+        create_challenges(parts),
         create_auth_service(parts),
         parts.limits,
         parts.events,

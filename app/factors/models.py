@@ -1,4 +1,4 @@
-"""The tables of second factors: secrets of authenticator apps, recovery codes, passkeys, and their challenges."""
+"""The tables of second factors: secrets of authenticator apps, recovery codes, passkeys, and spent challenges."""
 
 from datetime import datetime
 
@@ -53,14 +53,11 @@ class Passkey(Base):
     last_used_at: Mapped[datetime | None]
 
 
-class Challenge(Base):
-    """A random number that a passkey is to sign, once, for one purpose and, but for a sign-in, in one session."""
+class SpentChallenge(Base):
+    """A challenge that a passkey has signed, and that isn't accepted again."""
 
-    __tablename__ = "challenges"
+    __tablename__ = "spent_challenges"
     __table_args__ = {}
 
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
-    purpose: Mapped[str] = mapped_column(String(20))
-    # 0 where no session asked for it.
-    session_id: Mapped[int] = mapped_column(default=0)
     expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,17 +1,11 @@
 """The policy that asks for a second factor: of nobody, of superusers, or of everybody (SECOND_FACTOR)."""
 
 from app.auth.caller import SignedIn
-from app.errors import Forbidden
 from app.factors.repository import FactorRepository
+from app.security.second_step import SecondFactorNeeded
 
 MFA = "mfa"
 """The method that says that a session has proved two factors (RFC 8176)."""
-
-
-class SecondFactorNeeded(Forbidden):
-    """The policy asks for a session that was signed in with a second factor."""
-
-    detail = "A second factor is needed"
 
 
 class Policy:
@@ -37,6 +31,10 @@ class Policy:
 
         Else whoever knows the password of such an account could add a factor of their own.
         """
-        applies = self.asks == "all" or (self.asks == "superusers" and user.is_superuser)
-        if applies and MFA not in user.amr.split() and await self.factors.has_any(user.id):
+        if self.misses(user) and await self.factors.has_any(user.id):
             raise SecondFactorNeeded
+
+    def misses(self, user: SignedIn) -> bool:
+        """Return whether the policy asks somebody for a second factor that their session hasn't proved."""
+        applies = self.asks == "all" or (self.asks == "superusers" and user.is_superuser)
+        return applies and MFA not in user.amr.split()

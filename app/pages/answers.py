@@ -14,8 +14,20 @@ from app.http.access import StaleSignIn
 from app.http.problems import app_error, respond
 from app.http.requests import SAFE_METHODS
 from app.pages.forms import FormRefused
-from app.pages.visit import CONFIRM, MEMBERS_KEY, PAGE_KEY, SIGN_IN, SignInNeeded, Visit, has_route, own_path, visit_of
-from app.security.second_step import WrongCode
+from app.pages.visit import (
+    BESIDE_KEY,
+    CONFIRM,
+    MEMBERS_KEY,
+    PAGE_KEY,
+    SECURITY,
+    SIGN_IN,
+    SignInNeeded,
+    Visit,
+    has_route,
+    own_path,
+    visit_of,
+)
+from app.security.second_step import SecondFactorNeeded, WrongCode
 
 PAGES = re.compile(r"/(account|authorize)(/|\Z)")
 FIELDS: Mapping[type[AppError], str] = {WrongPassword: "current_password", WrongSignInCode: "code", WrongCode: "code"}
@@ -30,6 +42,8 @@ def respond_in_browser(request: Request[Any, Any, Any], error: Exception) -> Res
         return to_prove(visit_of(request), SIGN_IN)
     if isinstance(error, StaleSignIn) and MEMBERS_KEY in request.route_handler.opt:
         return to_prove(visit_of(request), CONFIRM)
+    if isinstance(error, SecondFactorNeeded) and visit_of(request).user:
+        return to_prove(visit_of(request), SECURITY)
     answer = respond(request, error)
     if not (PAGES.match(request.scope["path"]) and is_browser(request)):
         return answer
@@ -37,7 +51,7 @@ def respond_in_browser(request: Request[Any, Any, Any], error: Exception) -> Res
     headers = dict(mapped.headers)
     form = request.route_handler.opt.get(PAGE_KEY) if has_route(request) else None
     if form and request.method not in SAFE_METHODS and may_be_mended(mapped):
-        problem, errors = told(mapped)
+        problem, errors = told(mapped, request.route_handler.opt.get(BESIDE_KEY, ""))
         return visit.page(form, mapped.status, headers=headers, problem=problem, errors=errors)
     return visit.page(
         "error.html",
@@ -67,11 +81,11 @@ def may_be_mended(error: AppError) -> bool:
     return error.status in UNCHECKED and not isinstance(error, FormRefused)
 
 
-def told(error: AppError) -> tuple[str | None, dict[str, str]]:
-    """Return what stands above a form, and what beside its fields."""
+def told(error: AppError, beside: str) -> tuple[str | None, dict[str, str]]:
+    """Return what stands above a form, and what beside its fields; `beside` is that of what is wrong as a whole."""
     if isinstance(error, InvalidFields):
         return None, {field.pointer.removeprefix("/"): in_words(field.detail) for field in error.errors}
-    if name := FIELDS.get(type(error)):
+    if name := FIELDS.get(type(error), beside):
         return None, {name: sentence(error.detail)}
     return sentence(error.detail), {}
 

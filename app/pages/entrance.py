@@ -53,19 +53,18 @@ async def prove(visit: Visit, name: str, password: str) -> Response[Any]:
 async def code_page(visit: Visiting) -> Response[Any]:
     """Show the form for the code, to whoever has proved the password in the last minutes."""
     try:
-        await visit.site.sign_in.holder(visit.ticket, visit.browser)
+        visit.more = await code_form(visit)
     except TicketRefused:
         return begin_again(visit)
-    visit.more = code_form(visit)
     return visit.page("sign-in-code.html")
 
 
 @post(CODE, opt=FOR_ALL | shows("sign-in-code.html"), status_code=200)
 async def sign_in_by_code(visit: Visiting) -> Response[Any]:
     """Sign in by the code, after the password."""
-    visit.more = code_form(visit)
-    (code,) = required(visit.form, "code")
     try:
+        visit.more = await code_form(visit)
+        (code,) = required(visit.form, "code")
         token = await visit.site.sign_in.finish(visit.ticket, code, visit.client, visit.browser)
     except TicketRefused:
         return begin_again(visit)
@@ -73,9 +72,14 @@ async def sign_in_by_code(visit: Visiting) -> Response[Any]:
     return await enter(visit, token)
 
 
-def code_form(visit: Visit) -> dict[str, object]:
-    """Return whether the form is for a recovery code, which has letters, as somebody without their app asks for."""
-    return {"is_recovery": "recovery" in visit.request.query_params}
+async def code_form(visit: Visit) -> dict[str, object]:
+    """Return whether the form is for a recovery code, as somebody without their app asks for, and what else there is.
+
+    Raise TicketRefused.
+    """
+    holder = await visit.site.sign_in.holder(visit.ticket, visit.browser)
+    has_passkey = await visit.site.has_passkey(holder.id)
+    return {"is_recovery": "recovery" in visit.request.query_params, "has_passkey": has_passkey}
 
 
 def begin_again(visit: Visit) -> Response[Any]:
@@ -95,12 +99,14 @@ async def enter(visit: Visit, token: Token, done: str = "") -> Response[Any]:
 @get("/account/confirm", opt=FOR_MEMBERS | ANY_LEVEL)
 async def confirm_page(visit: Visiting) -> Response[Any]:
     """Show the form by which people prove who they are, before they change something that matters."""
+    visit.more = {"has_passkey": await visit.site.has_passkey(visit.member.id)}
     return visit.page("confirm.html")
 
 
 @post("/account/confirm", opt=FOR_MEMBERS | ANY_LEVEL | shows("confirm.html"), status_code=200)
 async def confirm(visit: Visiting) -> Response[Any]:
     """Sign in once more, with a second factor by the code, too, and go on."""
+    visit.more = {"has_passkey": await visit.site.has_passkey(visit.member.id)}
     (password,) = required(visit.form, "password")
     return await prove(visit, visit.member.username, password)
 

@@ -1,4 +1,4 @@
-"""The pages of second factors: an authenticator app, and recovery codes to print."""
+"""The pages of second factors: an authenticator app, recovery codes to print, and passkeys."""
 
 import re
 from typing import Any
@@ -8,20 +8,24 @@ from markupsafe import Markup
 
 from app.factors.controller import Totp
 from app.factors.listing import FactorList
+from app.factors.passkeys.repository import PasskeyRepository
+from app.factors.passkeys.service import MAX_PASSKEYS
 from app.factors.schemas import TotpConfirmation
 from app.http.access import ANY_LEVEL, FRESH
+from app.http.feature import Parts
 from app.http.requests import Provided
-from app.pages.visit import FOR_MEMBERS, Row, Visiting, shows
+from app.pages import passkeys
+from app.pages.visit import FOR_MEMBERS, SECURITY, HasPasskey, Row, Visiting, shows
 
 ROWS = [Row("security", "Security", "A second step when you sign in")]
-SECURITY = "/account/security"
 OPEN = FOR_MEMBERS | ANY_LEVEL
 
 
 @get(SECURITY, opt=OPEN)
-async def security_page(visit: Visiting, factor_list: Provided[FactorList]) -> Response[Any]:
-    """Show the second factors."""
-    return visit.page("security.html", factors=await factor_list.read(visit.member.id))
+async def security_page(visit: Visiting, factor_list: Provided[FactorList], totp: Totp) -> Response[Any]:
+    """Show the second factors, and whether one has to be added or proved, before one goes on."""
+    factors, is_missed = await factor_list.read(visit.member.id), totp.policy.misses(visit.member)
+    return visit.page("security.html", factors=factors, is_missed=is_missed, most=MAX_PASSKEYS)
 
 
 @get(f"{SECURITY}/app", opt=OPEN | FRESH)
@@ -68,6 +72,16 @@ async def remove_app(visit: Visiting, totp: Totp) -> Response[Any]:
     return visit.redirect(SECURITY, "app-removed")
 
 
+def has_passkey(parts: Parts) -> HasPasskey:
+    """Return what tells other pages whether somebody has a passkey."""
+    repository = PasskeyRepository(parts.database)
+
+    async def has_any(user_id: int) -> bool:
+        return bool(await repository.credentials_of(user_id))
+
+    return has_any
+
+
 PAGES = [
     security_page,
     app_page,
@@ -76,4 +90,5 @@ PAGES = [
     replace_codes,
     remove_page,
     remove_app,
+    *passkeys.PAGES,
 ]

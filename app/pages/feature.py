@@ -17,7 +17,7 @@ from app.http.feature import Feature, Parts
 from app.pages import account, entrance, front, mailed
 from app.pages.answers import respond_in_browser
 from app.pages.looks import template_engine
-from app.pages.visit import Row, Site, admit, visit_of
+from app.pages.visit import Site, admit, visit_of
 
 MAX_FORM_BYTES = 16 * 1024
 PAGES: list[ControllerRouterHandler] = [
@@ -71,13 +71,20 @@ def feature(parts: Parts) -> Feature:
     return Feature(
         routes=[pages, assets, *to_password],
         links={"account": "Account"},
-        on_app_init=[prepare(create_site(parts, [row for module in others for row in module.ROWS]))],
+        on_app_init=[prepare(create_site(parts, others))],
     )
 
 
-def create_site(parts: Parts, rows: Sequence[Row]) -> Site:
-    """Return what all pages share; `rows` are those of the overview."""
-    return Site(parts, create_browser_sessions(parts), create_two_step_sign_in(parts), rows)
+def create_site(parts: Parts, others: Sequence[Any]) -> Site:
+    """Return what all pages share, with what the modules of features bring to the overview and to the sign-in."""
+    rows = [row for module in others for row in module.ROWS]
+    has_passkey = next((module.has_passkey(parts) for module in others if hasattr(module, "has_passkey")), never)
+    return Site(parts, create_browser_sessions(parts), create_two_step_sign_in(parts), has_passkey, rows)
+
+
+async def never(_user_id: int) -> bool:
+    """Return False: without the feature, nobody has a passkey."""
+    return False
 
 
 def pages_of_features(features: Collection[str]) -> list[Any]:

@@ -13,7 +13,7 @@ from app.settings.error import SettingsError
 
 FOLDER = Path(__file__).parent
 TEMPLATES = FOLDER / "templates"
-SCRIPTS = ("token.js",)
+SCRIPTS = ("passkeys.js", "token.js")
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 COLOURS = """\
 :root {{

@@ -12,6 +12,8 @@ NOTICES = {
     "app-removed": "The authenticator app was removed, with its recovery codes. Your password alone signs you in.",
     "deleted": "Your account is gone, with all that belonged to it.",
     "mail-sent": "A mail is on its way. It may take a minute or two.",
+    "passkey-added": "Your passkey is there. From now on it signs you in.",
+    "passkey-removed": "That passkey was removed. It signs nobody in any more.",
     "password-changed": "Your password was changed, and every other session was ended.",
     "password-reset": "Your new password is set, and everybody was signed out. Sign in with it.",
     "registered": "Welcome! A mail is on its way to you: please confirm your e-mail address by it.",

@@ -1,14 +1,15 @@
 """The pages of applications: /authorize, and in the account those that may act for a person, and devices."""
 
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
-from app.errors import AppError, BadRequest
+from app.errors import BadRequest
 from app.http.requests import InTransaction, Provided, check_request
 from app.oauth.authorization import AuthorizationRequest, AuthorizationService, InvalidApplication, Refusal, Step
 from app.oauth.controller import Clients, Grants
@@ -17,19 +18,33 @@ from app.oauth.grants import GrantNotFound
 from app.oauth.redirects import source_of
 from app.oauth.repository import ClientNotFound
 from app.pages.forms import id_in, required
-from app.pages.visit import CONFIRM, DECISION, FOR_ALL, FOR_MEMBERS, SIGN_IN, Row, Visit, Visiting, run_checks, shows
+from app.pages.visit import (
+    CONFIRM,
+    DECISION,
+    FOR_ALL,
+    FOR_MEMBERS,
+    LONGEST_PATH,
+    SIGN_IN,
+    Row,
+    Visit,
+    Visiting,
+    check_level,
+    shows,
+)
+from app.security.second_step import SecondFactorNeeded
 
 AUTHORIZE = "/authorize"
 APPLICATIONS = "/account/applications"
 DEVICE = "/account/device"
 LONGEST_CODE = 40
-MAX_QUERY = 3000
+ROOM = 100
+"""For what /authorize adds to its own address when it sends somebody to sign in."""
 MAX_FORM_BYTES = 8 * 1024
 Authorization = Provided[AuthorizationService]
 
 
 class RequestTooLong(BadRequest):
-    """The parameters are longer than anybody needs, and would not fit into the pages' own addresses."""
+    """The parameters are longer than anybody needs, and would not fit into the addresses of the pages to sign in."""
 
     detail = "The application has sent more than fits into one address"
 
@@ -41,14 +56,27 @@ async def authorize(visit: Visiting, authorization: Authorization, state: State)
     try:
         request = await read(authorization, query)
         step = await authorization.next_step(request, visit.user)
-        if step is Step.SIGN_IN:
-            return to_sign_in(visit, authorization, request)
-        await check_level(visit, authorization, request)
-        if step is Step.CONSENT:
-            return consent_page(visit, request, query, state.parts.scopes)
-        return await approve(visit, authorization, request)
+        if step is not Step.SIGN_IN:
+            await check_session(visit, authorization, request)
+        match step:
+            case Step.SIGN_IN:
+                return to_sign_in(visit, authorization, request)
+            case Step.CONSENT:
+                return consent_page(visit, request, query, state.parts.scopes)
+            case Step.NOTHING:
+                return await approve(visit, authorization, request)
     except Refusal as refusal:
         return visit.redirect(refusal.location)
+
+
+async def check_session(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> None:
+    """Raise SecondFactorNeeded, or Refusal where the application wants no question, unless the session is enough."""
+    try:
+        await check_level(visit, visit.member)
+    except SecondFactorNeeded:
+        if "none" in request.prompt:
+            raise authorization.refusal(request, "interaction_required") from None
+        raise
 
 
 @post(DECISION, opt=FOR_MEMBERS, status_code=200)
@@ -73,30 +101,25 @@ async def authorize_by_form(request: Request[Any, Any, Any]) -> Redirect:
         pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, errors="strict")
     except ValueError:
         raise BadRequest("The form is malformed") from None
-    return Redirect(f"{AUTHORIZE}?{urlencode(pairs)}", status_code=303, headers={"Cache-Control": "no-store"})
+    return Redirect(address_with(pairs), status_code=303, headers={"Cache-Control": "no-store"})
 
 
 async def read(authorization: AuthorizationService, query: str) -> AuthorizationRequest:
     """Return the request of a query. Raise RequestTooLong, InvalidApplication and Refusal."""
-    if len(query) > MAX_QUERY:
-        raise RequestTooLong
     try:
-        return await authorization.read(parse_qsl(query, keep_blank_values=True, errors="strict"))
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
     except ValueError:  # The query isn't UTF-8.
         raise InvalidApplication from None
+    address_with(pairs)
+    return await authorization.read(pairs)
 
 
-async def check_level(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> None:
-    """Raise what the checks of features raise: who needs a second factor for this service needs it for applications.
-
-    Raise Refusal instead where the application wants nobody to be asked.
-    """
-    try:
-        await run_checks(visit, visit.member)
-    except AppError:
-        if "none" in request.prompt:
-            raise authorization.refusal(request, "interaction_required") from None
-        raise
+def address_with(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the address of /authorize with parameters. Raise RequestTooLong for what no sign-in leads back to."""
+    address = f"{AUTHORIZE}?{urlencode(pairs)}"
+    if len(quote_plus(address)) > LONGEST_PATH - ROOM:
+        raise RequestTooLong
+    return address
 
 
 async def approve(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> Response[Any]:
@@ -129,7 +152,7 @@ def consent_page(visit: Visit, request: AuthorizationRequest, query: str, about:
 @get(APPLICATIONS, opt=FOR_MEMBERS)
 async def applications_page(visit: Visiting, grants: Grants) -> Response[Any]:
     """Show which application may do what."""
-    return visit.page("applications.html", grants=await grants.all(visit.member.id))
+    return visit.page("applications.html", grants=await grants.all(visit.member.id), about=visit.site.scopes)
 
 
 @post(APPLICATIONS, opt=FOR_MEMBERS, status_code=200)

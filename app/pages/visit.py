@@ -2,9 +2,9 @@
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote_plus, urlencode, urlsplit
 
 from jinja2.utils import Namespace
 from litestar import Request, Response
@@ -30,18 +30,33 @@ from app.security.limits import Client
 ACCOUNT = "/account"
 SIGN_IN = "/account/sign-in"
 CODE = "/account/sign-in/code"
+SIGN_IN_BY_PASSKEY = "/account/sign-in/passkey"
 CONFIRM = "/account/confirm"
+CONFIRM_BY_PASSKEY = "/account/confirm/passkey"
+SECURITY = "/account/security"
 MEMBERS_KEY = "members"
 PAGE_KEY = "page"
+BESIDE_KEY = "beside"
 FOR_ALL = PUBLIC | LENIENT
 """The options of pages. The API's guard passes over them: it takes no cookie, and they take no bearer token."""
 FOR_MEMBERS = FOR_ALL | {MEMBERS_KEY: True}
 """Of pages for whoever is signed in; others are sent to sign in, and back."""
 # A browser takes a backslash for a slash, and passes over tabs and line breaks, so none may be in the path.
-OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]{0,6000}\Z")
+OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]*\Z")
+# Of a path within an address, where a character may take three. Proxies take 8 KB of headers, and a form has 16 KB.
+LONGEST_PATH = 6000
 # Nobody comes back to these.
 DECISION = "/authorize/decision"
-PASSED_ONCE = (DECISION, SIGN_IN, CODE, CONFIRM, "/account/sign-up", "/account/sign-out")
+PASSED_ONCE = (
+    DECISION,
+    SIGN_IN,
+    SIGN_IN_BY_PASSKEY,
+    CODE,
+    CONFIRM,
+    CONFIRM_BY_PASSKEY,
+    "/account/sign-up",
+    "/account/sign-out",
+)
 SOURCE = re.compile(r"https?://[a-z0-9.\[\]:-]+|[a-z][a-z0-9+-]*\.[a-z0-9+.-]*:")
 RANDOM_BYTES = 32
 VALID_BROWSER = re.compile(r"[\w-]{43}\Z", re.ASCII)
@@ -64,11 +79,20 @@ class Row(NamedTuple):
     value: str
 
 
+HasPasskey = Callable[[int], Awaitable[bool]]
+"""Returns whether the user with an id has a passkey."""
+
+
 class Site:
     """The parts that all pages share."""
 
     def __init__(
-        self, parts: Parts, browsers: BrowserSessions, sign_in: TwoStepSignIn, rows: Sequence[Row] = ()
+        self,
+        parts: Parts,
+        browsers: BrowserSessions,
+        sign_in: TwoStepSignIn,
+        has_passkey: HasPasskey,
+        rows: Sequence[Row],
     ) -> None:
         """`rows` are those of the overview that lead to pages of features."""
         self.settings = parts.settings
@@ -79,6 +103,7 @@ class Site:
         self.event_types = parts.events.types
         self.browsers = browsers
         self.sign_in = sign_in
+        self.has_passkey = has_passkey
         self.form_tokens = FormTokens(parts.settings.secret_key)
         self.assets = Assets(parts.settings)
         self.header = SiteHeader(parts.settings.pages_title, parts.links)
@@ -242,8 +267,9 @@ Visiting = Provided[Visit]
 
 
 def own_path(text: str) -> str:
-    """Return a path of this service as it is, and an empty text for anything else."""
-    return text if OWN_PATH.match(text) and urlsplit(text).path.rstrip("/") not in PASSED_ONCE else ""
+    """Return a path of this service as it is, and an empty text for anything else, or one that is too long."""
+    may_be = OWN_PATH.match(text) and len(quote_plus(text)) <= LONGEST_PATH
+    return text if may_be and urlsplit(text).path.rstrip("/") not in PASSED_ONCE else ""
 
 
 def way_out(path: str) -> str:
@@ -284,7 +310,8 @@ async def admit(request: Request[Any, Any, Any]) -> None:
     if request.route_handler.opt.get(MEMBERS_KEY) and visit.user is None:
         raise SignInNeeded
     if visit.user:
-        await check_member(visit, visit.user)
+        if request.route_handler.opt.get(MEMBERS_KEY):
+            await check_level(visit, visit.user)
         check_fresh(request.route_handler, visit.user.authenticated_at, request.app.state.fresh_sign_in)
     if request.method not in SAFE_METHODS:
         visit.form = await read_page_form(request)
@@ -292,14 +319,8 @@ async def admit(request: Request[Any, Any, Any]) -> None:
             raise FormRefused
 
 
-async def check_member(visit: Visit, user: SignedIn) -> None:
-    """Raise what the checks of features raise, on pages for whoever is signed in."""
-    if visit.request.route_handler.opt.get(MEMBERS_KEY):
-        await run_checks(visit, user)
-
-
-async def run_checks(visit: Visit, user: SignedIn) -> None:
-    """Raise what the checks of features raise, as they do at the API."""
+async def check_level(visit: Visit, user: SignedIn) -> None:
+    """Raise what the checks of features raise, as they do at the API: SecondFactorNeeded, say."""
     for check in visit.site.checks:
         await check(visit.request, user)
 
@@ -310,6 +331,9 @@ def visit_of(request: Request[Any, Any, Any]) -> Visit:
     return visit or Visit(request, request.app.state.site, None)
 
 
-def shows(template: str) -> dict[str, str]:
-    """Return the option of a form's route: with errors, the form is shown again by this template."""
-    return {PAGE_KEY: template}
+def shows(template: str, *, beside: str = "") -> dict[str, str]:
+    """Return the option of a form's route: with errors, the form is shown again by this template.
+
+    What is wrong as a whole stands `beside` a field, where one is given, else above the form.
+    """
+    return {PAGE_KEY: template, BESIDE_KEY: beside}

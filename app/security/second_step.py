@@ -25,3 +25,9 @@ class WrongCode(Forbidden):
     """The code is wrong, or was used before."""
 
     detail = "The code is wrong"
+
+
+class SecondFactorNeeded(Forbidden):
+    """The policy asks for a session that was signed in with a second factor (SECOND_FACTOR)."""
+
+    detail = "A second factor is needed"

@@ -6,19 +6,11 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Page
 
-from tests.browsers import needs_browser, page, service_in  # noqa: F401 - pytest finds the fixture here
+from tests.browsers import DEVICE, needs_browser, page, service_in  # noqa: F401 - pytest finds the fixture here
 from tests.factories import PASSWORD
 from tests.programs import ROOT
 
 pytestmark = needs_browser
-DEVICE = {
-    "protocol": "ctap2",
-    "transport": "internal",
-    "hasResidentKey": True,
-    "hasUserVerification": True,
-    "isUserVerified": True,
-    "automaticPresenceSimulation": True,
-}
 STORY = """
 const added = await addPasskey(token, "Laptop");
 const pair = await signIn();

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from time import time
 
 import pytest
 from httpx import AsyncClient
@@ -9,12 +10,16 @@ from litestar import Litestar
 from msgspec.structs import replace
 from sqlalchemy import select, update
 
+from app.auth.caller import NO_SESSION
 from app.auth.models import LoginSession
 from app.database.models import now
-from app.factors.feature import create_factor_reset
-from app.factors.models import Challenge, Passkey
+from app.factors.feature import create_challenges, create_factor_reset
+from app.factors.models import Passkey, SpentChallenge
+from app.factors.passkeys import challenges
+from app.factors.passkeys.challenges import SIGN_IN
+from app.factors.passkeys.encoding import decoded
 from app.factors.passkeys.relying_party import relying_party
-from app.factors.passkeys.repository import ChallengeRepository
+from app.factors.passkeys.repository import SpentChallengeRepository
 from app.factors.passkeys.service import MAX_PASSKEYS
 from app.http.feature import Parts
 from app.main import create_app
@@ -23,12 +28,18 @@ from app.users.models import User
 from tests.auth.oauth import bearer, execute, fetch, new_user, open_session
 from tests.auth.test_fresh_sign_in import age
 from tests.factories import People, client_of, connect_to, log_in, on_sqlite
-from tests.factors.authenticator import PRESENT, Authenticator, Json, add_passkeys, request_options, sign_in_by
+from tests.factors.authenticator import PRESENT, Authenticator, Json, add_passkeys, b64, request_options, sign_in_by
 from tests.factors.test_totp import amr_of, signed_in, subjects
 from tests.outbox import deliver
 from tests.problems import assert_oauth_error, assert_problem, pointers
 
 WRONG = "The passkey could not be verified"
+
+
+def five_minutes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the clock by which challenges expire show the first second in which those of now are too old."""
+    later = time() + 5 * 60
+    monkeypatch.setattr(challenges, "time", lambda: later)
 
 
 async def creation_options(client: AsyncClient) -> Json:
@@ -116,7 +127,7 @@ async def test_of_three_who_add_the_twentieth_at_once_one_does(app: Litestar, al
 
 
 async def test_a_new_key_needs_a_challenge_of_this_session_and_of_this_purpose(
-    app: Litestar, alice: AsyncClient, people: People
+    alice: AsyncClient, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = await people.sign_in_again((await alice.get("/users/me")).json()["id"])
     device = Authenticator()
@@ -127,8 +138,9 @@ async def test_a_new_key_needs_a_challenge_of_this_session_and_of_this_purpose(
         assert_problem(refused, 422)
         assert pointers(refused) == ["/credential"]
     body = {"name": "Telephone", "credential": device.create(await creation_options(alice))}
-    await execute(app, update(Challenge).values(expires_at=now() - timedelta(seconds=1)))
-    assert (await alice.post("/users/me/passkeys", json=body)).status_code == 422
+    with monkeypatch.context() as patch:
+        five_minutes_later(patch)
+        assert (await alice.post("/users/me/passkeys", json=body)).status_code == 422
     assert (await device.add_to(alice)).status_code == 201
     taken = await device.add_to(await people.sign_in("bob"))
     assert_problem(taken, 422)
@@ -194,8 +206,9 @@ async def test_what_is_no_credential_is_an_invalid_request(client: AsyncClient, 
 
 
 async def test_a_challenge_of_a_session_signs_nobody_in_nor_does_an_old_one(
-    app: Litestar, client: AsyncClient, alice: AsyncClient
+    app: Litestar, client: AsyncClient, alice: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does one that the service hasn't made, or not like that; none of them leaves a row."""
     device = Authenticator()
     await device.add_to(alice)
     in_session = await request_options(alice)
@@ -203,17 +216,39 @@ async def test_a_challenge_of_a_session_signs_nobody_in_nor_does_an_old_one(
     assert_oauth_error(await sign_in_by(client, device.get(in_session)), 401, "invalid_grant")
     options = await request_options(client)
     assert options["allowCredentials"] == []
-    await execute(app, update(Challenge).values(expires_at=now() - timedelta(seconds=1)))
+    before = len(await fetch(app, select(SpentChallenge.digest)))
+    raw = decoded(options["challenge"])
+    for forged in (b"", raw[:40], raw[:39] + bytes([raw[39] ^ 1]) + raw[40:], bytes(72)):
+        wrong = options | {"challenge": b64(forged)}
+        assert_oauth_error(await sign_in_by(client, device.get(wrong)), 401, "invalid_grant")
+    five_minutes_later(monkeypatch)
     assert_oauth_error(await sign_in_by(client, device.get(options)), 401, "invalid_grant")
-    assert await fetch(app, select(Challenge.purpose)) != []
+    assert len(await fetch(app, select(SpentChallenge.digest))) == before
 
 
-async def test_expired_challenges_are_deleted_once_a_day(app: Litestar, client: AsyncClient, parts: Parts) -> None:
-    await request_options(client)
-    await execute(app, update(Challenge).values(expires_at=now() - timedelta(seconds=1)))
-    await request_options(client)
-    assert await ChallengeRepository(parts.database).purge() == 1
-    assert len(await fetch(app, select(Challenge.purpose))) == 1
+async def test_a_challenge_has_a_row_once_it_was_signed_and_for_a_day(
+    app: Litestar, client: AsyncClient, alice: AsyncClient, parts: Parts
+) -> None:
+    """Whoever only asks leaves none, however often; it stays until no clock takes the challenge any more."""
+    device, spent = Authenticator(), SpentChallengeRepository(parts.database)
+    for _ in range(3):
+        await request_options(client)
+    assert await fetch(app, select(SpentChallenge.digest)) == []
+    await device.add_to(alice)
+    await device.sign_in(client)
+    assert len(await fetch(app, select(SpentChallenge.digest))) == 2
+    assert await spent.purge() == 0
+    await execute(app, update(SpentChallenge).values(expires_at=now() - timedelta(minutes=6)))
+    await device.sign_in(client)
+    assert await spent.purge() == 2
+    assert len(await fetch(app, select(SpentChallenge.digest))) == 1
+
+
+async def test_of_eight_who_spend_one_challenge_at_once_one_does(parts: Parts) -> None:
+    service = create_challenges(parts)
+    challenge = service.new(SIGN_IN, NO_SESSION)
+    done = await asyncio.gather(*(service.spend(challenge, SIGN_IN, NO_SESSION) for _ in range(8)))
+    assert sorted(done) == [False] * 7 + [True]
 
 
 async def test_a_count_must_rise_but_one_that_stays_at_zero_may(

@@ -34,7 +34,7 @@ def sign_in(window: Page) -> None:
     """Sign alice in, in the window that a page has opened."""
     window.locator("#username").fill("alice")
     window.locator("#password").fill(PASSWORD)
-    window.locator("main").get_by_role("button", name="Sign in").click()
+    window.locator("main").get_by_role("button", name="Sign in", exact=True).click()
 
 
 def test_swagger_ui_signs_in_on_the_pages_of_the_service(page: Page, service: str) -> None:

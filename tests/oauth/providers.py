@@ -17,6 +17,7 @@ from tests.programs import service
 SECONDS = 30
 CALLBACK = "http://127.0.0.1:9/callback"
 SCOPE = "openid profile offline_access items:read"
+FORM = re.compile(r'<form[^>]* action="([^"]+)">(.*?)</form>', re.DOTALL)
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 
 
@@ -76,10 +77,9 @@ def walk(url: str, callback: str = CALLBACK, browser: requests.Session | None = 
             answer = browser.get(url, allow_redirects=False, timeout=SECONDS)
             continue
         assert answer.status_code == 200, answer.text
-        _, _, main = answer.text.partition("<main")
-        action = re.search(r'<form[^>]* action="([^"]+)"', main)
-        fields = {unescape(name): unescape(value) for name, value in HIDDEN.findall(main)}
-        fields |= {"decision": "allow"} if action else {"username": "alice", "password": PASSWORD}
-        url = urljoin(url, action[1]) if action else url
+        action, form = FORM.findall(answer.text.partition("<main")[2])[0]
+        fields = {unescape(name): unescape(value) for name, value in HIDDEN.findall(form)}
+        fields |= {"decision": "allow"} if 'name="decision"' in form else {"username": "alice", "password": PASSWORD}
+        url = urljoin(url, action)
         answer = browser.post(url, data=fields, allow_redirects=False, timeout=SECONDS)
     raise AssertionError(f"{url} leads nowhere")

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 import pytest
@@ -13,10 +13,11 @@ from sqlalchemy import update
 from app.auth.models import LoginSession
 from app.database.models import now
 from app.oauth.clients import Registered
+from app.pages.visit import own_path
 from tests.auth.oauth import bearer, execute, refresh, status_of
-from tests.factories import on_sqlite
+from tests.factories import client_of, on_sqlite
 from tests.oauth.browsers import allow, answer_of, authorize, code_by_browser, new_browser
-from tests.oauth.flow import CALLBACK, add_client, credentials, exchange
+from tests.oauth.flow import CALLBACK, add_client, credentials, exchange, parameters
 from tests.oauth.test_redirects import TRICKS
 
 pytestmark = pytest.mark.usefixtures("client")  # The application runs, and its connections are closed at the end.
@@ -222,6 +223,22 @@ async def test_the_question_is_good_in_one_session_only(app: Litestar, client: A
     nobody = await allow(client, page)
     assert nobody.headers["location"].startswith("/account/sign-in")
     assert answer_of(await authorize(browser, application, prompt="none"))["error"] == "consent_required"
+
+
+@on_sqlite
+async def test_parameters_that_no_sign_in_leads_back_to_are_refused(app: Litestar, client: AsyncClient) -> None:
+    """The longest that are taken come back from the sign-in; longer ones are a page, whatever signs are in them."""
+    application = await add_client(app)
+    stranger = client_of(app, Accept="text/html")
+    for sign, most in (("a", 5000), (":", 900)):
+        where = (await authorize(stranger, application, state=sign * most)).headers["location"]
+        (back,) = parse_qs(urlsplit(where).query)["next"]
+        assert own_path(back) == back
+        assert len(where) < 7000
+        data = parameters(application, state=sign * (7000 * most // 5000))
+        for answer in (await stranger.get("/authorize", params=data), await client.post("/authorize", data=data)):
+            assert answer.status_code == 400
+            assert "more than fits into one address" in answer.text
 
 
 async def test_a_form_of_an_application_becomes_an_address(app: Litestar, client: AsyncClient) -> None:

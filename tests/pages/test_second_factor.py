@@ -1,6 +1,8 @@
 """Second factors on pages: asked for at a sign-in, enrolled and removed."""
 
+import json
 from time import time
+from urllib.parse import urlencode
 
 import pytest
 from httpx import AsyncClient
@@ -12,11 +14,14 @@ from app.auth.models import LoginSession
 from app.main import FEATURES, create_app
 from app.settings import Settings
 from app.users.models import User
-from tests.auth.oauth import execute, fetch
+from tests.auth.oauth import bearer, execute, fetch, open_session
 from tests.auth.test_fresh_sign_in import age
-from tests.factories import PASSWORD, SECRET, add_user, connect_to
+from tests.factories import PASSWORD, SECRET, add_user, client_of, connect_to
+from tests.factors.authenticator import Authenticator
 from tests.factors.totp import code_of, enrol, forget_steps, stop_clock, wrong_code_of
+from tests.oauth.flow import add_client, parameters
 from tests.pages.person import Page, Person, visiting
+from tests.pages.test_passkeys import CONFIRM, options_of
 
 CODE = "/account/sign-in/code"
 SECURITY = "/account/security"
@@ -147,9 +152,9 @@ def key_on(page: Page) -> str:
     return page.texts["group"].replace(" ", "")
 
 
-async def add_app(person: Person) -> tuple[str, Page]:
+async def add_app(person: Person, path: str = f"{SECURITY}/app") -> tuple[str, Page]:
     """Add an authenticator app; return its secret, and the page with the recovery codes."""
-    answer = await person.send(f"{SECURITY}/app", action="begin")
+    answer = await person.send(path, action="begin")
     assert answer.status_code == 200
     assert "<svg viewBox=" in answer.text
     page = Page(answer)
@@ -201,16 +206,50 @@ async def test_a_code_without_a_secret_begins_again(member: Person) -> None:
 
 
 async def test_pages_ask_for_a_second_factor_where_the_api_does(sqlite_url: str) -> None:
-    """SECOND_FACTOR=all leaves what is needed to enrol, and to sign out; after that, everything is open."""
+    """SECOND_FACTOR=all leaves what is needed to enrol, and to sign out; all else leads there, and back afterwards."""
     async with visiting(sqlite_url, second_factor="all") as (app, person):
         await add_user(app, "alice")
         await person.sign_in("alice", PASSWORD)
         for path in ("/account", "/account/profile", "/account/sessions", SECURITY, f"{SECURITY}/app"):
             await person.open(path)
-        for path in ("/account/password", "/account/tokens", "/account/delete"):
-            assert (await person.open(path, 403)).texts["lead"] == "A second factor is needed."
-        await add_app(person)
-        await person.open("/account/password")
+        for path in ("/account/password", "/account/tokens", "/account/history?cursor=x"):
+            answer = await person.client.get(path)
+            assert (answer.status_code, answer.headers["Location"]) == (303, f"{SECURITY}?{urlencode({'next': path})}")
+        form = (await person.open("/account")).forms[0].fields
+        answer = await person.client.post("/account/tokens", data=form)
+        where = f"{SECURITY}?next=%2Faccount%2Ftokens"
+        assert (answer.status_code, answer.headers["Location"]) == (303, where)
+        page = await person.open(where)
+        assert page.texts["reminder"] == "A second factor is needed here. Add an app or a passkey, and go on."
+        (app_path,) = (address for address in page.addresses if "security/app" in address)
+        _, page = await add_app(person, app_path.removeprefix(".."))
+        assert "../../account/tokens" in page.addresses
+        await person.open("/account/tokens")
+        assert "reminder" not in (await person.open(SECURITY)).texts
+
+
+async def test_whoever_has_a_passkey_proves_it_where_a_second_factor_is_needed(sqlite_url: str) -> None:
+    """Below that, no page adds another one, and an application gets nothing, but is told so if it wants no question."""
+    async with visiting(sqlite_url, second_factor="all") as (app, person):
+        user = await add_user(app, "alice")
+        device = Authenticator()
+        await device.add_to(client_of(app, **bearer(await open_session(app, user.id))))
+        await person.sign_in("alice", PASSWORD)
+        query = urlencode(parameters(await add_client(app, first_party=True)))
+        for path in (f"{SECURITY}/passkey/new", f"/authorize?{query}"):
+            answer = await person.client.get(path)
+            assert (answer.status_code, answer.headers["Location"]) == (303, f"{SECURITY}?{urlencode({'next': path})}")
+        answer = await person.client.get(f"/authorize?{query}&prompt=none")
+        assert "error=interaction_required" in answer.headers["Location"]
+        page = await person.open(f"{SECURITY}?next=%2Faccount%2Ftokens")
+        assert page.texts["reminder"].startswith("A second factor is needed here. You have one:")
+        where = f"{CONFIRM}?next=/account/tokens"
+        assert f"..{where}" in page.addresses
+        form, options = await options_of(person, where)
+        data = form | {"credential": json.dumps(device.get(options))}
+        answer = await person.client.post(f"{CONFIRM}/passkey", data=data)
+        assert answer.headers["Location"] == "/account/tokens"
+        await person.open("/account/tokens")
 
 
 async def test_without_the_feature_there_is_no_page(sqlite_url: str) -> None:

@@ -12,7 +12,6 @@ from app.auth.schemas import Token
 from app.factors.passkeys.schemas import CreationOptions, PasskeyCreate, PasskeyForm, PasskeyUpdate, RequestOptions
 from app.factors.passkeys.service import PasskeyNotFound, PasskeyService, TooManyPasskeys
 from app.factors.passkeys.sign_in import PasskeySignIn
-from app.factors.policy import SecondFactorNeeded
 from app.factors.schemas import PasskeyId, PasskeyRead
 from app.http.access import ANY_LEVEL, FRESH, PUBLIC
 from app.http.grants import Grant
@@ -20,6 +19,7 @@ from app.http.openapi import raises
 from app.http.requests import Provided
 from app.security.applications import Application
 from app.security.limits import Client
+from app.security.second_step import SecondFactorNeeded
 
 Passkeys = Provided[PasskeyService]
 

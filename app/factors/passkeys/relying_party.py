@@ -1,12 +1,12 @@
 """The relying party: the service as devices know it, and its checks of what they have signed (WebAuthn)."""
 
-import base64
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
+from app.factors.passkeys.encoding import decoded, encoded
 from app.factors.passkeys.repository import NewPasskey, StoredPasskey
 from app.factors.passkeys.schemas import (
     Algorithm,
@@ -106,7 +106,7 @@ class RelyingParty(Struct, frozen=True):
 
 
 class ClientData(Struct):
-    """The data of a browser that a device signs, of which the challenge is needed to find its row."""
+    """The data of a browser that a device signs, of which the challenge is needed."""
 
     challenge: str
 
@@ -143,13 +143,3 @@ def handle_of(user_id: int) -> bytes:
 def references(credential_ids: Sequence[bytes]) -> list[KeyReference]:
     """Return references to keys."""
     return [KeyReference(encoded(credential_id), "public-key") for credential_id in credential_ids]
-
-
-def encoded(content: bytes) -> str:
-    """Return bytes in base64url, without padding."""
-    return base64.urlsafe_b64encode(content).decode().rstrip("=")
-
-
-def decoded(text: str) -> bytes:
-    """Return the bytes of a text in base64url. Raise ValueError."""
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

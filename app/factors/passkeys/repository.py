@@ -1,11 +1,13 @@
-"""The statements on passkeys, and on the challenges that they sign."""
+"""The statements on passkeys, and on the challenges that they have signed."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from msgspec import Struct
 from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from app.database.failures import refusals
 from app.database.models import columns_of, now
@@ -13,9 +15,11 @@ from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Transaction
 from app.errors import InvalidField, InvalidFields
-from app.factors.models import Challenge, Passkey
+from app.factors.models import Passkey, SpentChallenge
 from app.factors.schemas import PasskeyRead
 from app.users.models import User
+
+CLOCKS_DIFFER_BY = timedelta(minutes=5)
 
 
 class StoredPasskey(Struct, frozen=True):
@@ -57,17 +61,17 @@ USE = (
     .returning(Passkey.id)
 )
 REMOVE = delete(Passkey).where(OWN).returning(Passkey.id)
-ADD_CHALLENGE = insert(Challenge).returning(Challenge.session_id)
-SPEND = (
-    delete(Challenge)
-    .where(
-        Challenge.digest == bindparam("spent"),
-        Challenge.purpose == bindparam("for_purpose"),
-        Challenge.session_id == bindparam("in_session"),
-        Challenge.expires_at > bindparam("at"),
-    )
-    .returning(Challenge.session_id)
-)
+
+
+def spend_statement(insert: postgresql.Insert | sqlite.Insert) -> ReturningInsert[datetime]:
+    """Return the statement that adds a challenge, and returns a row, unless it was there."""
+    return insert.on_conflict_do_nothing(index_elements=["digest"]).returning(SpentChallenge.expires_at)
+
+
+SPEND = {
+    "postgresql": spend_statement(postgresql.insert(SpentChallenge)),
+    "sqlite": spend_statement(sqlite.insert(SpentChallenge)),
+}
 
 
 class PasskeyRepository(Repository[Passkey]):
@@ -118,21 +122,18 @@ class PasskeyRepository(Repository[Passkey]):
         return bool(await self.rows(REMOVE, {"passkey": passkey_id, "user": user_id}, transaction))
 
 
-class ChallengeRepository(Repository[Challenge]):
-    """The rows of `challenges`."""
+class SpentChallengeRepository(Repository[SpentChallenge]):
+    """The rows of `spent_challenges`."""
 
-    model_type = Challenge
+    model_type = SpentChallenge
 
-    async def keep(self, digest: bytes, purpose: str, session_id: int, expires_at: datetime) -> None:
-        """Keep a challenge."""
-        values = {"digest": digest, "purpose": purpose, "session_id": session_id, "expires_at": expires_at}
-        await self.rows(ADD_CHALLENGE, values)
-
-    async def spend(self, digest: bytes, purpose: str, session_id: int) -> bool:
-        """Spend a challenge; of many calls at once, one succeeds. Return False for one that isn't good for this."""
-        values = {"spent": digest, "for_purpose": purpose, "in_session": session_id, "at": now()}
-        return bool(await self.rows(SPEND, values))
+    async def add(self, digest: bytes, expires_at: datetime) -> bool:  # type: ignore[override] # Advanced Alchemy's takes a model.
+        """Add a challenge; return False when it was there. Of many calls at once, one returns True."""
+        values = {"digest": digest, "expires_at": expires_at}
+        return bool(await self.rows(SPEND[self.database.engine.dialect.name], values))
 
     async def purge(self) -> int:
-        """Delete the challenges that have expired, and return their number."""
-        return await delete_in_batches(self.database, Challenge, Challenge.expires_at <= now())
+        """Delete the challenges that have expired by every clock, and return their number."""
+        return await delete_in_batches(
+            self.database, SpentChallenge, SpentChallenge.expires_at <= now() - CLOCKS_DIFFER_BY
+        )

@@ -1,26 +1,19 @@
 """The rules of passkeys: made by a device for an account, named, and removed."""
 
-import secrets
-from datetime import timedelta
-
 from app.auth.caller import Caller, SignedIn
 from app.auth.repository import SessionRepository
-from app.database.models import now
 from app.database.sessions import retry_on_deadlock
 from app.errors import Conflict, InvalidField, InvalidFields, NotFound
 from app.factors.jobs import PASSKEY_ADDED, PASSKEY_REMOVED, FactorMails
-from app.factors.passkeys.relying_party import RelyingParty, UnverifiedError, challenge_of, encoded
-from app.factors.passkeys.repository import ChallengeRepository, NewPasskey, PasskeyRepository
+from app.factors.passkeys.challenges import ENROLMENT, Challenges
+from app.factors.passkeys.relying_party import RelyingParty, UnverifiedError, challenge_of
+from app.factors.passkeys.repository import NewPasskey, PasskeyRepository
 from app.factors.passkeys.schemas import CreationOptions, PasskeyCreate
 from app.factors.policy import MFA, Policy
 from app.factors.schemas import PasskeyRead
 from app.security.events import Events
-from app.security.random_tokens import digest
 
 MAX_PASSKEYS = 20
-CHALLENGE_BYTES = 32
-CHALLENGE_LIFETIME = timedelta(minutes=5)
-ENROLMENT, SIGN_IN, REAUTHENTICATION = "enrolment", "sign-in", "reauthentication"
 PASSKEY = "pop user mfa"
 """The methods of a sign-in by passkey: a key that was proved to be there, and its user's presence (RFC 8176)."""
 REMOVED_PASSKEY = "pop user"
@@ -52,7 +45,7 @@ class PasskeyService:
         self,
         party: RelyingParty,
         passkeys: PasskeyRepository,
-        challenges: ChallengeRepository,
+        challenges: Challenges,
         sessions: SessionRepository,
         mails: FactorMails,
         policy: Policy,
@@ -72,7 +65,7 @@ class PasskeyService:
         known = await self.passkeys.credentials_of(user.id)
         if len(known) >= MAX_PASSKEYS:
             raise TooManyPasskeys
-        challenge = await new_challenge(self.challenges, ENROLMENT, user.session_id)
+        challenge = self.challenges.new(ENROLMENT, user.session_id)
         return self.party.creation_options(user.id, user.username, challenge, known)
 
     async def add(self, user: SignedIn, caller: Caller, data: PasskeyCreate) -> PasskeyRead:
@@ -83,11 +76,11 @@ class PasskeyService:
         await self.policy.check_change(user)
         try:
             challenge = challenge_of(data.credential.response.client_data)
-            if not await self.challenges.spend(digest(challenge), ENROLMENT, user.session_id):
-                raise UnverifiedPasskey
             key = self.party.verify_new(data.credential, challenge)
         except UnverifiedError:
             raise UnverifiedPasskey from None
+        if not await self.challenges.spend(challenge, ENROLMENT, user.session_id):
+            raise UnverifiedPasskey
         return await self._add(caller, data.name, key, raises_level=MFA not in user.amr.split())
 
     @retry_on_deadlock
@@ -122,10 +115,3 @@ class PasskeyService:
             await self.sessions.replace_amr(transaction, caller.id, PASSKEY, REMOVED_PASSKEY)
             await self.mails.enqueue(transaction, PASSKEY_REMOVED, caller.id)
             await caller.record(self.events, transaction, "passkey_removed", passkey_id=passkey_id)
-
-
-async def new_challenge(challenges: ChallengeRepository, purpose: str, session_id: int) -> str:
-    """Keep a random number that works once, for five minutes, for one purpose in one session, and return it."""
-    challenge = encoded(secrets.token_bytes(CHALLENGE_BYTES))
-    await challenges.keep(digest(challenge), purpose, session_id, now() + CHALLENGE_LIFETIME)
-    return challenge

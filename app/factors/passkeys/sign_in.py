@@ -1,5 +1,7 @@
 """The rules of a sign-in by passkey, which needs neither a name nor a password."""
 
+from typing import TypeVar
+
 import msgspec
 from msgspec import Struct
 
@@ -9,23 +11,17 @@ from app.auth.service import AuthService
 from app.auth.sign_in import WrongCredentials
 from app.database.sessions import Transaction
 from app.errors import OAuthError, TooManyRequests
-from app.factors.passkeys.relying_party import (
-    RelyingParty,
-    Signature,
-    UnverifiedError,
-    challenge_of,
-    decoded,
-    encoded,
-    handle_of,
-)
-from app.factors.passkeys.repository import ChallengeRepository, PasskeyRepository, StoredPasskey
-from app.factors.passkeys.schemas import RequestOptions, SignedCredential
-from app.factors.passkeys.service import PASSKEY, REAUTHENTICATION, SIGN_IN, new_challenge
+from app.factors.passkeys.challenges import REAUTHENTICATION, SIGN_IN, Challenges
+from app.factors.passkeys.encoding import decoded, encoded
+from app.factors.passkeys.relying_party import RelyingParty, Signature, UnverifiedError, challenge_of, handle_of
+from app.factors.passkeys.repository import PasskeyRepository, StoredPasskey
+from app.factors.passkeys.schemas import NewCredential, RequestOptions, SignedCredential
+from app.factors.passkeys.service import PASSKEY
 from app.security.applications import Application
 from app.security.events import Events, Ids
 from app.security.limits import Client, Limits, account_of_id, account_of_name
-from app.security.random_tokens import digest
 
+Credential = TypeVar("Credential", NewCredential, SignedCredential)
 UNKNOWN_KEY = account_of_name("no passkey")
 """The name under which signatures by keys that nobody has are counted; no username has a space."""
 
@@ -55,7 +51,7 @@ class PasskeySignIn:
         self,
         party: RelyingParty,
         passkeys: PasskeyRepository,
-        challenges: ChallengeRepository,
+        challenges: Challenges,
         auth: AuthService,
         limits: Limits,
         events: Events,
@@ -70,8 +66,8 @@ class PasskeySignIn:
     async def options(self, user: SignedIn | None) -> RequestOptions:
         """Return what a device needs to sign in somebody, or to prove again who the user of a session is."""
         if user is None:
-            return self.party.request_options(await new_challenge(self.challenges, SIGN_IN, NO_SESSION))
-        challenge = await new_challenge(self.challenges, REAUTHENTICATION, user.session_id)
+            return self.party.request_options(self.challenges.new(SIGN_IN, NO_SESSION))
+        challenge = self.challenges.new(REAUTHENTICATION, user.session_id)
         return self.party.request_options(challenge, await self.passkeys.credentials_of(user.id))
 
     async def sign_in(
@@ -82,7 +78,7 @@ class PasskeySignIn:
         Raise InvalidScope, UnauthorizedClient, OAuthError for what is no credential, WrongPasskey, and TooManyRequests.
         """
         scope = self.auth.scope_of_login(scope, application)
-        use = await self.check(read_credential(credential), client)
+        use = await self.check(read_credential(credential, SignedCredential), client)
 
         async def record_use(transaction: Transaction) -> bool:
             return await self.record_use(transaction, use)
@@ -131,11 +127,10 @@ class PasskeySignIn:
             return []
         try:
             challenge = challenge_of(credential.response.client_data)
-            if not await self.challenges.spend(digest(challenge), purpose, session_id):
-                return []
-            return [PasskeyUse(stored, self.party.verify(credential, challenge, stored))]
+            use = PasskeyUse(stored, self.party.verify(credential, challenge, stored))
         except UnverifiedError:
             return []
+        return [use] if await self.challenges.spend(challenge, purpose, session_id) else []
 
     async def record_use(self, transaction: Transaction, use: PasskeyUse) -> bool:
         """Record the use of a key; return False when the key is gone, or a later signature was counted."""
@@ -143,10 +138,10 @@ class PasskeySignIn:
         return await self.passkeys.use(transaction, use.passkey.id, signature.count, backed_up=signature.backed_up)
 
 
-def read_credential(text: str) -> SignedCredential:
-    """Return a credential from its JSON. Raise OAuthError."""
+def read_credential(text: str, kind: type[Credential]) -> Credential:
+    """Return a new or a signed credential from its JSON. Raise OAuthError."""
     try:
-        return msgspec.json.decode(text, type=SignedCredential)
+        return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         raise OAuthError("credential is not what a passkey returns, as JSON") from None
 
