@@ -147,10 +147,7 @@ class Exchange:
             # The router takes two slashes for one. A proxy that bars a path doesn't, and would let the request through.
             # Not reported: `normalize_path` in litestar/utils/path.py.
             scope["path"] = UNROUTABLE_PATH
-        state = self.scope.setdefault("state", {})
-        state["request_id"] = self.request_id
-        if self.is_head:
-            state["is_head"] = True  # for handlers whose answer is long
+        self.scope.setdefault("state", {}).update(request_id=self.request_id, is_head=self.is_head)
         self.server_send = send
         self.headers = headers
         self.allow = allow

@@ -34,7 +34,7 @@ async def stream_lines(request: Request[Any, Any, Any], parts: AsyncGenerator[by
     To HEAD, return the answer's headers alone, without reading the rest for nothing.
     """
     first = await anext(parts, b"")
-    if "is_head" in request.scope["state"]:
+    if request.scope["state"]["is_head"]:
         await parts.aclose()
         return Response(b"", media_type=NDJSON, headers=VARY)
     return Stream(resume(first, parts), media_type=NDJSON, headers=VARY)

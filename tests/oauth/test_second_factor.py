@@ -14,6 +14,7 @@ from app.database.models import now
 from app.factors.service import PASSWORD_AND_CODE
 from app.main import create_app
 from app.oauth.clients import Registered
+from app.oauth.models import AuthorizationCode
 from app.settings import Settings
 from tests.auth.oauth import bearer, execute, fetch, new_user, open_session, refresh
 from tests.factories import PASSWORD, add_user, client_of, connect_to
@@ -39,19 +40,19 @@ from tests.pages.person import Person
 from tests.problems import assert_problem
 
 NEEDED = "A second factor is needed"
+SECURITY = "/account/security"
 NO_FACTOR = {"amr": "pwd"}
 
 
 async def test_who_needs_a_second_factor_needs_it_to_sign_in_elsewhere(settings: Settings) -> None:
-    """No application is told who somebody is before that, one of the operator's own neither."""
+    """No application is told who somebody is before that, one of the operator's own neither; the page helps."""
     app = create_app(replace(settings, second_factor="all"))
     async with connect_to(app) as client:
         applications = [await add_client(app), await add_client(app, first_party=True)]
         browser = await new_browser(app)
         for application in applications:
             page = await authorize(browser, application)
-            assert (page.status_code, NEEDED in page.text) == (403, True)
-            assert "location" not in page.headers
+            assert (page.status_code, page.headers["location"].partition("?")[0]) == (303, SECURITY)
         silent = answer_of(await authorize(browser, applications[1], prompt="none"))
         assert (silent["error"], "code" in silent) == ("interaction_required", False)
         assert answer_of(await authorize(client, applications[1], prompt="none"))["error"] == "login_required"
@@ -72,7 +73,9 @@ async def test_the_question_isnt_answered_below_two_factors(settings: Settings) 
         await execute(app, update(LoginSession).values(amr=PASSWORD_AND_CODE))
         page = await authorize(browser, application)
         await execute(app, update(LoginSession).values(NO_FACTOR))
-        assert (await allow(browser, page)).status_code == 403
+        answer = await allow(browser, page)
+        assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, SECURITY)
+        assert await fetch(app, select(AuthorizationCode.digest)) == []
 
 
 async def test_an_applications_token_has_the_level_of_the_session_that_granted_it(settings: Settings) -> None:
