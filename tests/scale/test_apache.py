@@ -1,5 +1,6 @@
-"""mod_auth_openidc before somebody else's pages: Apache signs people in from the discovery document alone."""
+"""mod_auth_openidc before somebody else's pages: Apache signs people in, configured as the docs have it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import requests
 
 from tests import servers
 from tests.oauth.providers import SECONDS, Provider, provider, variables, walk  # noqa: F401 - pytest finds the fixtures
-from tests.programs import free_port
+from tests.programs import ROOT, free_port
 
 MODULES = Path("/usr/lib/apache2/modules")
 PARTS = ("mpm_event", "authn_core", "authz_core", "authz_user", "headers", "auth_openidc")
@@ -19,21 +20,20 @@ Listen 127.0.0.1:{port}
 PidFile {folder}/pid
 ErrorLog {folder}/errors
 DocumentRoot {folder}/pages
-OIDCProviderMetadataURL {discovery}
-OIDCClientID {client_id}
-OIDCClientSecret {client_secret}
-OIDCRedirectURI {callback}
-OIDCCryptoPassphrase tests-only
-OIDCScope "openid profile"
-OIDCPKCEMethod S256
-OIDCRemoteUserClaim sub
-<Location />
-    AuthType openid-connect
-    Require valid-user
-    Header set X-Person "expr=%{{REMOTE_USER}}"
-    Header set X-Name "expr=%{{reqenv:OIDC_CLAIM_preferred_username}}"
-</Location>
+Header set X-Person "expr=%{{REMOTE_USER}}"
+Header set X-Name "expr=%{{reqenv:OIDC_CLAIM_preferred_username}}"
 """
+DOCS = re.compile(r"^```apache\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def as_in_docs(settings: Mapping[str, str]) -> str:
+    """Return the configuration of the docs, with other values of some settings."""
+    text: str
+    (text,) = DOCS.findall((ROOT / "docs" / "sign-in-elsewhere.md").read_text(encoding="utf-8"))
+    for name, value in settings.items():
+        text, count = re.subn(rf"^{name} .*$", f"{name} {value}", text, flags=re.MULTILINE)
+        assert count == 1
+    return text
 
 
 @contextmanager
@@ -46,7 +46,8 @@ def apache(port: int, settings: Mapping[str, str]) -> Iterator[str]:
     with servers.folder() as folder:
         (folder / "pages").mkdir()
         (folder / "pages" / "index.html").write_text("A page for members")
-        (folder / "apache2.conf").write_text(load + CONFIGURATION.format(port=port, folder=folder, **settings))
+        text = load + CONFIGURATION.format(port=port, folder=folder) + as_in_docs(settings)
+        (folder / "apache2.conf").write_text(text)
         with servers.running([program, "-D", "FOREGROUND", "-f", str(folder / "apache2.conf")], folder):
             servers.wait_for(("127.0.0.1", port), folder)
             yield f"http://127.0.0.1:{port}"
@@ -58,7 +59,13 @@ def test_apache_signs_a_person_in(provider: Provider) -> None:  # noqa: F811 - t
     port = free_port()
     callback = f"http://127.0.0.1:{port}/callback"
     registered = provider.register(callback=callback)
-    with apache(port, {"discovery": provider.discovery, "callback": callback, **registered}) as url:
+    settings = {
+        "OIDCProviderMetadataURL": provider.discovery,
+        "OIDCClientID": registered["client_id"],
+        "OIDCClientSecret": registered["client_secret"],
+        "OIDCRedirectURI": callback,
+    }
+    with apache(port, settings) as url:
         browser = requests.Session()
         answered = walk(f"{url}/index.html", callback, browser)
         page = browser.get(answered, timeout=SECONDS)
