@@ -61,8 +61,7 @@ def serve(*, reload: bool = False) -> None:
             migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
-        if not reload:
-            preload(settings)
+        preload(settings)
         # A worker that looked for garbage among the objects of this process would copy all of their memory.
         gc.freeze()
         gc.enable()
@@ -99,6 +98,7 @@ def preload(settings: Settings) -> None:
 
     Workers are forked from this process. They serve this application, unless it would have threads, which a fork loses,
     or files of metrics, which are each process's own: then they build theirs of the modules that are already there.
+    With `--reload` they always do, of the code as it is then.
     """
     from app import main  # noqa: PLC0415 - see metrics_directory
 
@@ -112,11 +112,13 @@ def load_changed() -> Litestar:
     """Return the application of the code as it is now to the server, in a worker process.
 
     The libraries stay as the parent process has imported them, which takes most of the time; the modules that a worker
-    inherits of this application may be old.
+    inherits of this application may be old. To look for garbage meanwhile would take a tenth of the rest.
     """
+    gc.disable()
     for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
         del sys.modules[name]
     loaded: Litestar = import_module("app.main").load_worker()
+    gc.enable()
     return loaded
 
 
@@ -124,7 +126,7 @@ def load_changed() -> Litestar:
 def metrics_directory(settings: Settings) -> Generator[None]:
     """Make a temporary directory through which several workers share their metrics.
 
-    prometheus-client reads its name from a variable when it is imported, and the migrations import it.
+    prometheus-client reads its name from a variable when it is imported.
     """
     if not settings.metrics or settings.workers == 1 or settings.prometheus_multiproc_dir:
         yield

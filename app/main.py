@@ -26,12 +26,12 @@ from app.jobs.worker import Worker
 from app.operations import feature as operations
 from app.operations.commands import Commands, run_chores
 from app.operations.health import log_failure
-from app.operations.metrics import create_metrics
 from app.operations.workers import end_with_parent
 from app.settings import Settings
 from app.settings.error import SettingsError
 
 if TYPE_CHECKING:
+    from app.operations.metrics import Metrics
     from app.operations.tracing import Tracing
 
     app: Litestar
@@ -136,6 +136,15 @@ def create_tracing(parts: Parts) -> "Tracing | None":
     tracing = Tracing(endpoint, parts.settings.otel_service_name)
     tracing.trace_statements(*parts.databases)
     return tracing
+
+
+def create_metrics(parts: Parts) -> "Metrics | None":
+    """Return the metrics, or None where METRICS isn't set: then Prometheus' package isn't imported."""
+    if not parts.settings.metrics:
+        return None
+    from app.operations import metrics  # noqa: PLC0415 - only where it is needed
+
+    return metrics.create_metrics(parts)
 
 
 def lifespan(

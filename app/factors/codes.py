@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from io import BytesIO
 
 import pyotp
-import segno
 
 STEP_SECONDS = 30
 ACCEPTED_STEPS = (0, -1, 1)
@@ -33,6 +32,8 @@ def otpauth_uri(secret: str, account: str, issuer: str) -> str:
 
 def qr_code(text: str) -> str:
     """Return a QR code as an SVG, which is shown in any size."""
+    import segno  # noqa: PLC0415 - only where it is needed
+
     image, code = BytesIO(), segno.make(text, error="m", micro=False)
     code.save(image, kind="svg", scale=4, xmldecl=False, light="#fff")
     width, height = code.symbol_size(scale=4)

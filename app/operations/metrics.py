@@ -135,10 +135,8 @@ class Metrics(Instruments):
         return generate_latest(total)
 
 
-def create_metrics(parts: Parts) -> Metrics | None:
-    """Return the metrics, and have them count logins; None where METRICS isn't set."""
-    if not parts.settings.metrics:
-        return None
+def create_metrics(parts: Parts) -> Metrics:
+    """Return the metrics, and have them count logins."""
     directory = parts.settings.prometheus_multiproc_dir
     metrics = Metrics(parts.database, parts.jobs.jobs, parts.passwords, parts.replicas, directory=directory)
     parts.events.observers.append(metrics.count_event)
