@@ -7,7 +7,8 @@ the least code, and does nothing else: no request ids, no logs, no security head
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, TypeAlias
@@ -208,12 +209,20 @@ class Limit:
 
     async def lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        async with self.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep connections to the database while the block runs."""
         # The default reset is one more round trip per request, and nothing here leaves state on a connection.
         self.pool = await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=1, max_size=16, reset=keep)
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.pool.close()
-        await send({"type": "lifespan.shutdown.complete"})
+        try:
+            yield
+        finally:
+            await self.pool.close()
 
 
 async def keep(_: object) -> None:
