@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import bearers, hosting, lists, logins, report, routes, worst
+from benchmarks import hosting, lists, logins, picture, reload, report, routes, worst
 from benchmarks.database import postgres
 from benchmarks.load import Plan, require_wrk
 from benchmarks.report import Table
@@ -13,32 +13,37 @@ from benchmarks.servers import Failed
 
 MEASUREMENTS: dict[str, Callable[[Plan], list[Table]]] = {
     "routes": routes.routes,
-    "bearers": bearers.bearers,
     "logins": logins.logins,
     "beside": logins.beside,
     "worst": worst.worst,
     "depth": lists.depth,
     "size": lists.size,
     "startup": hosting.startup,
+    "reload": reload.reload,
     "workers": hosting.workers,
     "servers": hosting.hosts,
 }
+BY_NAME_ONLY = {"servers"}
+"""The measurements that take longest, and whose outcome is a decision (docs/decisions/0004-server.md)."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", default="all", choices=["all", *MEASUREMENTS])
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "picture", *MEASUREMENTS])
     parser.add_argument("--rounds", type=int, default=3, help="how often each server is measured (3)")
-    parser.add_argument("--seconds", type=int, default=5, help="how long each load lasts (5)")
+    parser.add_argument("--seconds", type=int, default=3, help="how long each load lasts (3)")
     return parser.parse_args()
 
 
 def main() -> None:
     """Take the measurements that were asked for, and write the results when those were all."""
     chosen = arguments()
+    if chosen.what == "picture":
+        picture.draw()
+        return
     require_wrk()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated"))  # So that no server is left behind.
-    names = list(MEASUREMENTS) if chosen.what == "all" else [chosen.what]
+    names = [name for name in MEASUREMENTS if name not in BY_NAME_ONLY] if chosen.what == "all" else [chosen.what]
     tables = []
     try:
         with postgres() as server:
@@ -51,6 +56,7 @@ def main() -> None:
         sys.exit(f"The run failed: {failure}")
     if chosen.what == "all":
         report.write(tables)
+        picture.draw()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compare servers under the same load, in turn, so that every change of the machine affects all of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import servers
 from benchmarks.load import Plan, Request, Sample, measure
@@ -22,8 +22,23 @@ def requests(token: str) -> dict[str, Request]:
     }
 
 
-def compare(plan: Plan, database: str, variants: Sequence[servers.Server], *, connections: int) -> Samples:
-    """Measure three routes of each server, round after round, on a database of its own."""
+def session_token(running: servers.Running) -> dict[str, str]:
+    """Return the access token of a session, by the server's name."""
+    return {running.server.name: running.log_in("user1")}
+
+
+def compare(
+    plan: Plan,
+    database: str,
+    variants: Sequence[servers.Server],
+    *,
+    connections: int,
+    tokens: Callable[[servers.Running], Mapping[str, str]] = session_token,
+) -> Samples:
+    """Measure three routes of each server, round after round, on a database of its own.
+
+    `tokens` are those of a server's requests, by the names under which the samples are kept.
+    """
     plan.postgres.create(database)
     plan.postgres.add_users(database, USERS)
     plan.postgres.replace_items(database, ITEMS, users=USERS, every=USERS)
@@ -31,9 +46,10 @@ def compare(plan: Plan, database: str, variants: Sequence[servers.Server], *, co
     for _ in range(plan.rounds):
         for server in variants:
             with servers.running(server, plan.postgres.url(database)) as running:
-                for route, request in requests(running.log_in("user1")).items():
-                    sample = measure(running, plan, request, connections=connections)
-                    samples.setdefault((route, server.name), []).append(sample)
+                for name, token in tokens(running).items():
+                    for route, request in requests(token).items():
+                        sample = measure(running, plan, request, connections=connections)
+                        samples.setdefault((route, name), []).append(sample)
     return samples
 
 

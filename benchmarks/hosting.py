@@ -33,14 +33,18 @@ def startup(plan: Plan) -> list[Table]:
     plan.postgres.create("startup")
     rows = []
     for server in (servers.limit, servers.project, servers.tickets):
-        seconds, memory = [], []
+        seconds, cpu, memory = [], [], []
         for _ in range(plan.rounds):
             with servers.running(server, plan.postgres.url("startup")) as running:
                 seconds.append(running.start_seconds)
+                cpu.append(running.start_cpu)
                 memory.append(processes.resident_mib(running.pid))
-        rows.append([server.name, spread(seconds), spread(memory, 0)])
-    note = "From the start of the process to the first 200 of `/health/live`, and the memory held then."
-    return [Table("Start-up", note, ["server", "seconds", "memory MiB"], rows)]
+        rows.append([server.name, spread(seconds), spread(cpu), spread(memory, 0)])
+    note = (
+        "From the start of the process to the first 200 of `/health/live`, and the memory held then, each page that "
+        "processes share once. The project is to take 1.5 s, then 1.0, and 100 MiB, then 80."
+    )
+    return [Table("Start-up", note, ["server", "seconds", "CPU seconds", "memory MiB"], rows)]
 
 
 def workers(plan: Plan) -> list[Table]:

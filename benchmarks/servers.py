@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 
@@ -26,11 +27,12 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A server's command, in which `{port}` is replaced, and its environment."""
+    """A server's command, in which `{port}` is replaced, its environment, and the folder that it runs in."""
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = PROJECT
 
 
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "{port}")
@@ -44,9 +46,12 @@ tickets = Server("tickets", (*UVICORN, "benchmarks.tickets:app"))
 class Running:
     """A server that runs."""
 
+    server: Server
+    database_url: str
     pid: int
     url: str
     start_seconds: float
+    start_cpu: float
 
     def log_in(self, username: str) -> str:
         """Return an access token."""
@@ -70,13 +75,14 @@ def running(server: Server, database_url: str) -> Iterator[Running]:
     }
     with tempfile.TemporaryFile(prefix=f"{server.name}-") as log:
         started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=server.folder, env=environment, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
             if not _live(process, url):
                 log.seek(0)
                 raise Failed(f"{server.name} did not start:\n{log.read().decode()}")
-            yield Running(process.pid, url, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            yield Running(server, database_url, process.pid, url, seconds, processes.cpu_seconds(process.pid))
         finally:
             processes.stop(process)
 
