@@ -21,6 +21,7 @@ from app.http.access import (
     check_fresh,
     check_right,
     check_scope,
+    is_fresh,
     is_public,
     own_session_fields,
     right_of,
@@ -110,7 +111,8 @@ async def check_access(request: SignedInRequest, user: SignedIn) -> None:
     check_right(handler, request.path_params, user.id, is_superuser=user.is_superuser)
     for check in request.app.state.parts.checks:
         await check(request, user)
-    check_fresh(handler, user.authenticated_at, request.app.state.fresh_sign_in)
+    if is_fresh(handler):
+        check_fresh(user.authenticated_at, request.app.state.fresh_sign_in)
 
 
 async def check_token(request: SignedInRequest, user: SignedIn, scopes: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -74,7 +75,7 @@ class Cursors:
 
     def __init__(self, *secrets: str) -> None:
         """Make new cursors with the first secret, and also accept those of the others. Empty secrets are ignored."""
-        self.keys = [hmac.digest(secret.encode(), b"cursors", "sha256") for secret in secrets if secret]
+        self.keys = [blake2b(secret.encode(), person=b"cursors").digest() for secret in secrets if secret]
 
     def seal(self, position: Position, *context: object) -> str:
         """Return the cursor of a position in a context."""
@@ -93,7 +94,8 @@ class Cursors:
 
     @staticmethod
     def _sealed(key: bytes, payload: bytes, context: Sequence[object]) -> str:
-        mac = hmac.digest(key, msgspec.msgpack.encode((context, payload)), "sha256")[:MAC_BYTES]
+        # BLAKE2 has a mode with a key (RFC 7693), which takes a fifth of the time of an HMAC.
+        mac = blake2b(msgspec.msgpack.encode((context, payload)), key=key, digest_size=MAC_BYTES).digest()
         return urlsafe_b64encode(mac + payload).rstrip(b"=").decode()
 
 

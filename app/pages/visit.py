@@ -16,7 +16,7 @@ from app.auth.browsers import BrowserSessions, SessionCookie
 from app.auth.caller import Caller, SignedIn
 from app.auth.two_steps import TICKET_SECONDS, Ticket, TwoStepSignIn
 from app.errors import Unauthorized
-from app.http.access import LENIENT, PUBLIC, check_fresh
+from app.http.access import LENIENT, PUBLIC, check_fresh, is_fresh
 from app.http.client import calling_client
 from app.http.docs.pages import assets_version
 from app.http.feature import Parts
@@ -312,7 +312,8 @@ async def admit(request: Request[Any, Any, Any]) -> None:
     if visit.user:
         if request.route_handler.opt.get(MEMBERS_KEY):
             await check_level(visit, visit.user)
-        check_fresh(request.route_handler, visit.user.authenticated_at, request.app.state.fresh_sign_in)
+        if is_fresh(request.route_handler):
+            check_fresh(visit.user.authenticated_at, request.app.state.fresh_sign_in)
     if request.method not in SAFE_METHODS:
         visit.form = await read_page_form(request)
         if not visit.site.form_tokens.is_valid(visit.form.pop(FORM_TOKEN, ""), visit.subject):
