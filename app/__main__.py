@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import anyio
 import msgspec
 import structlog
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -27,6 +28,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from litestar import Litestar
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import configure_mappers
 
 from app import logs
 from app.database.failures import error_summary
@@ -57,7 +59,8 @@ def serve(*, reload: bool = False) -> None:
     logs.configure(settings.log_level, production=settings.production)
     address = address_of(settings.host)
     with claim(address, settings.port), metrics_directory(settings), drain_file(settings) as file:
-        if not asyncio.run(is_newest(settings)):
+        # By anyio, so that its backend, which every worker uses, is imported before they are forked.
+        if not anyio.run(is_newest, settings):
             migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
@@ -106,6 +109,8 @@ def preload(settings: Settings) -> None:
         main.create_app(msgspec.structs.replace(settings, metrics=False, otel_exporter_otlp_endpoint=""))
     else:
         main.app = main.create_app(settings)
+    # Else each worker would do it at its first statement, where an error in a model would show only then.
+    configure_mappers()
 
 
 def load_changed() -> Litestar:
