@@ -117,7 +117,7 @@ async def check_access(request: SignedInRequest, user: SignedIn) -> None:
 
 async def check_token(request: SignedInRequest, user: SignedIn, scopes: Sequence[str]) -> None:
     """Raise NotAllowedWithThisToken, InsufficientScope and PersonNeeded unless a token of scopes may make a request."""
-    if await needs_own_session(request):
+    if own_session_fields(request.route_handler) and await needs_own_session(request):
         raise NotAllowedWithThisToken
     check_scope(request.route_handler, scopes, is_own_session=user.is_own_session)
     if not user.is_person and right_of(request.route_handler) is None:
@@ -129,14 +129,14 @@ async def needs_own_session(request: SignedInRequest) -> bool:
 
     A body that can't be read has none: what is wrong with it, only a caller with the right is told, and later.
     """
-    fields, data_field = own_session_fields(request.route_handler), request.route_handler.parsed_data_field
-    if not fields or data_field is None:
+    data_field = request.route_handler.parsed_data_field
+    if data_field is None:
         return False
     try:
         data = decode(await request.body(), data_field.annotation)
     except AppError:
         return False
-    return any(getattr(data, field) is not UNSET for field in fields)
+    return any(getattr(data, field) is not UNSET for field in own_session_fields(request.route_handler))
 
 
 async def verify(request: Request[Any, Any, Any], reader: BearerReader, token: str) -> object:

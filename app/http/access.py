@@ -6,6 +6,7 @@ The guard checks these options; the OpenAPI document and `litestar route-table` 
 from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
@@ -26,6 +27,8 @@ LENIENT_KEY = "lenient"
 FORM_KEY = "form"
 OAUTH_ERRORS_KEY = "oauth_errors"
 """The option for the OAuthErrors of a route whose other errors of the same status are problem details."""
+REMEMBERED_ROUTES = 1024
+"""The most routes whose scopes are worked out once, and not at each request."""
 
 
 class Right(StrEnum):
@@ -128,6 +131,7 @@ def needs_scope(scope: str) -> dict[str, str]:
     return {SCOPE_KEY: scope}
 
 
+@lru_cache(REMEMBERED_ROUTES)
 def scope_of(handler: BaseRouteHandler) -> str | None:
     """Return the scope that a route needs; None where no scope is enough, and where none is needed."""
     if scope := handler.opt.get(SCOPE_KEY):
@@ -139,6 +143,7 @@ def scope_of(handler: BaseRouteHandler) -> str | None:
     return f"{resource}:read" if "GET" in methods else f"{resource}:write"
 
 
+@lru_cache(REMEMBERED_ROUTES)
 def is_superusers_change(handler: BaseRouteHandler) -> bool:
     """Return whether a route changes something by a superuser's right."""
     scope = scope_of(handler)
