@@ -95,7 +95,8 @@ def create_totp_service(parts: Parts) -> TotpService:
 
 def create_challenges(parts: Parts) -> Challenges:
     """Return the service of what passkeys sign."""
-    return Challenges(SpentChallengeRepository(parts.database), parts.settings.secret_key)
+    settings = parts.settings
+    return Challenges(SpentChallengeRepository(parts.database), settings.secret_key, settings.secret_key_previous)
 
 
 def create_passkey_service(parts: Parts) -> PasskeyService:

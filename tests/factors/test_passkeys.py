@@ -16,7 +16,7 @@ from app.database.models import now
 from app.factors.feature import create_challenges, create_factor_reset
 from app.factors.models import Passkey, SpentChallenge
 from app.factors.passkeys import challenges
-from app.factors.passkeys.challenges import SIGN_IN
+from app.factors.passkeys.challenges import REAUTHENTICATION, SIGN_IN, Challenges
 from app.factors.passkeys.encoding import decoded
 from app.factors.passkeys.relying_party import relying_party
 from app.factors.passkeys.repository import SpentChallengeRepository
@@ -249,6 +249,18 @@ async def test_of_eight_who_spend_one_challenge_at_once_one_does(parts: Parts) -
     challenge = service.new(SIGN_IN, NO_SESSION)
     done = await asyncio.gather(*(service.spend(challenge, SIGN_IN, NO_SESSION) for _ in range(8)))
     assert sorted(done) == [False] * 7 + [True]
+
+
+async def test_a_challenge_of_the_last_key_is_good_during_the_change(parts: Parts) -> None:
+    """As where instances are changed one after the other; another purpose, session or key is no use."""
+    spent = SpentChallengeRepository(parts.database)
+    old, new = Challenges(spent, "old"), Challenges(spent, "new", "old")
+    challenge = old.new(SIGN_IN, NO_SESSION)
+    assert not await new.spend(challenge, REAUTHENTICATION, NO_SESSION)
+    assert not await new.spend(challenge, SIGN_IN, 1)
+    assert not await Challenges(spent, "new").spend(challenge, SIGN_IN, NO_SESSION)
+    assert await new.spend(challenge, SIGN_IN, NO_SESSION)
+    assert not await old.spend(challenge, SIGN_IN, NO_SESSION)
 
 
 async def test_a_count_must_rise_but_one_that_stays_at_zero_may(

@@ -25,15 +25,16 @@ ENROLMENT, SIGN_IN, REAUTHENTICATION = "enrolment", "sign-in", "reauthentication
 class Challenges:
     """The service that makes challenges and spends them."""
 
-    def __init__(self, spent: SpentChallengeRepository, secret: str) -> None:
+    def __init__(self, spent: SpentChallengeRepository, *secret_keys: str) -> None:
+        """Sign with the first key, and also accept what the others have signed. Empty keys are ignored."""
         self.spent = spent
-        self.key = blake2b(secret.encode(), person=b"challenges").digest()
+        self.keys = [blake2b(secret.encode(), person=b"challenges").digest() for secret in secret_keys if secret]
 
     def new(self, purpose: str, session_id: int) -> str:
         """Return a challenge, as browsers take it."""
         expires = int(time()) + LIFETIME_SECONDS
         unsigned = secrets.token_bytes(RANDOM_BYTES) + expires.to_bytes(TIME_BYTES)
-        return encoded(unsigned + self._signature(unsigned, purpose, session_id))
+        return encoded(unsigned + signature_of(self.keys[0], unsigned, purpose, session_id))
 
     async def spend(self, challenge: str, purpose: str, session_id: int) -> bool:
         """Spend a challenge that a passkey has signed; of many calls at once, one succeeds.
@@ -42,12 +43,15 @@ class Challenges:
         """
         raw = decoded(challenge)
         unsigned, signature = raw[:UNSIGNED_BYTES], raw[UNSIGNED_BYTES:]
-        if not hmac.compare_digest(self._signature(unsigned, purpose, session_id), signature):
+        expected = (signature_of(key, unsigned, purpose, session_id) for key in self.keys)
+        if not any(hmac.compare_digest(signature, one) for one in expected):
             return False
         expires = int.from_bytes(unsigned[RANDOM_BYTES:])
         if expires <= time():
             return False
         return await self.spent.add(digest(encoded(raw)), datetime.fromtimestamp(expires, UTC))
 
-    def _signature(self, unsigned: bytes, purpose: str, session_id: int) -> bytes:
-        return blake2b(unsigned + f"{purpose} {session_id}".encode(), key=self.key, digest_size=32).digest()
+
+def signature_of(key: bytes, unsigned: bytes, purpose: str, session_id: int) -> bytes:
+    """Return the signature of a challenge for a purpose in a session."""
+    return blake2b(unsigned + f"{purpose} {session_id}".encode(), key=key, digest_size=32).digest()
