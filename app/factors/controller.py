@@ -49,13 +49,13 @@ class FactorController(Controller):
         status_code=200,
         opt=ANY_LEVEL,
         summary="Confirm an authenticator app",
-        responses=raises(NothingPending, WrongCode, TooManyRequests),
+        responses=raises(NothingPending, SecondFactorNeeded, WrongCode, TooManyRequests),
     )
     async def confirm_totp(
         self, request: SignedInRequest, totp: Totp, data: JSONBody[TotpConfirmation]
     ) -> Response[RecoveryCodes]:
         """From now on, sign-ins need a code. Shows ten recovery codes, this once; every other session ends."""
-        codes = await totp.confirm(caller(request), data.code, request.user.amr)
+        codes = await totp.confirm(request.user, caller(request), data.code)
         return Response(RecoveryCodes(codes), headers=NO_STORE)
 
     @post(

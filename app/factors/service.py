@@ -89,12 +89,13 @@ class TotpService:
         uri = otpauth_uri(secret, user.username, self.issuer)
         return TotpSecret(secret=secret, uri=uri, qr=qr_code(uri))
 
-    async def confirm(self, caller: Caller, code: str, amr: str) -> list[str]:
+    async def confirm(self, user: SignedIn, caller: Caller, code: str) -> list[str]:
         """Make the pending secret a second factor, end every other session, and return recovery codes.
 
-        The session, which has proved the methods `amr`, gets the level of the new factor. Raise NothingPending,
-        WrongCode and TooManyRequests.
+        The session gets the level of the new factor. The policy is asked again: since the secret was made, another
+        session may have added a passkey. Raise SecondFactorNeeded, NothingPending, WrongCode and TooManyRequests.
         """
+        await self.policy.check_change(user)
         stored = await self.factors.find(caller.id)
         if stored is None or stored.confirmed_at is not None:
             raise NothingPending
@@ -104,17 +105,17 @@ class TotpService:
             await self.wrong_codes.count(caller.id)
             await caller.record_alone(self.events, "code_refused")
             raise WrongCode
-        return await self._confirm(caller, stored, step, amr)
+        return await self._confirm(caller, stored, step, raises_level=MFA not in user.amr.split())
 
     @retry_on_deadlock
-    async def _confirm(self, caller: Caller, stored: StoredTotp, step: int, amr: str) -> list[str]:
+    async def _confirm(self, caller: Caller, stored: StoredTotp, step: int, *, raises_level: bool) -> list[str]:
         async with self.factors.database.transaction() as transaction:
             await self.factors.mark(transaction, caller.id, has=True)
             if not await self.factors.confirm(transaction, caller.id, stored.secret, step):
                 raise NothingPending
             codes = await self._new_codes(transaction, caller.id)
             await self.sessions.end_all(transaction, caller.id, but=caller.session_id)
-            if MFA not in amr.split():
+            if raises_level:
                 await self.sessions.set_amr(transaction, caller.session_id, PASSWORD_AND_CODE)
             await self.mails.enqueue(transaction, TOTP_ADDED, caller.id)
             await caller.record(self.events, transaction, "totp_added")

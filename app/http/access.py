@@ -6,7 +6,7 @@ The guard checks these options; the OpenAPI document and `litestar route-table` 
 from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
@@ -27,8 +27,8 @@ LENIENT_KEY = "lenient"
 FORM_KEY = "form"
 OAUTH_ERRORS_KEY = "oauth_errors"
 """The option for the OAuthErrors of a route whose other errors of the same status are problem details."""
-REMEMBERED_ROUTES = 1024
-"""The most routes whose scopes are worked out once, and not at each request."""
+NEEDS: WeakKeyDictionary[BaseRouteHandler, tuple[str | None, bool]] = WeakKeyDictionary()
+"""What `needs_of` has worked out of each route, as long as its application is there."""
 
 
 class Right(StrEnum):
@@ -131,7 +131,6 @@ def needs_scope(scope: str) -> dict[str, str]:
     return {SCOPE_KEY: scope}
 
 
-@lru_cache(REMEMBERED_ROUTES)
 def scope_of(handler: BaseRouteHandler) -> str | None:
     """Return the scope that a route needs; None where no scope is enough, and where none is needed."""
     if scope := handler.opt.get(SCOPE_KEY):
@@ -143,11 +142,18 @@ def scope_of(handler: BaseRouteHandler) -> str | None:
     return f"{resource}:read" if "GET" in methods else f"{resource}:write"
 
 
-@lru_cache(REMEMBERED_ROUTES)
 def is_superusers_change(handler: BaseRouteHandler) -> bool:
     """Return whether a route changes something by a superuser's right."""
     scope = scope_of(handler)
     return right_of(handler) is not None and scope is not None and scope.endswith(":write")
+
+
+def needs_of(handler: BaseRouteHandler) -> tuple[str | None, bool]:
+    """Return the scope that a route needs, and whether it needs a superuser's own session; work it out once."""
+    needs = NEEDS.get(handler)
+    if needs is None:
+        needs = NEEDS[handler] = scope_of(handler), is_superusers_change(handler)
+    return needs
 
 
 def token_scopes(app: Litestar) -> dict[str, bool]:
@@ -182,8 +188,8 @@ def check_scope(handler: BaseRouteHandler, scopes: Container[str], *, is_own_ses
 
     What superusers change needs a session of their own, which may be narrowed, whatever scopes other tokens have.
     """
-    scope = scope_of(handler)
-    if scope is None or (is_superusers_change(handler) and not is_own_session):
+    scope, needs_own_session = needs_of(handler)
+    if scope is None or (needs_own_session and not is_own_session):
         raise NotAllowedWithThisToken
     if scope not in scopes:
         raise InsufficientScope(scope)

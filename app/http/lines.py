@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from litestar import Request, Response
+from litestar import Request
 from litestar.response import Stream
 
 NDJSON = "application/x-ndjson"
@@ -28,15 +28,14 @@ def wants_lines(request: Request[Any, Any, Any]) -> bool:
     return weights.get(NDJSON, 0.0) > weights.get("application/json", 0.0)
 
 
-async def stream_lines(request: Request[Any, Any, Any], parts: AsyncGenerator[bytes]) -> Response[Any]:
+async def stream_lines(request: Request[Any, Any, Any], parts: AsyncGenerator[bytes]) -> Stream:
     """Return the answer that streams lines; the first part is made before, so that its errors have their status.
 
-    To HEAD, return the answer's headers alone, without reading the rest for nothing.
+    For HEAD, which needs the headers alone, nothing more is read.
     """
     first = await anext(parts, b"")
     if request.scope["state"]["is_head"]:
         await parts.aclose()
-        return Response(b"", media_type=NDJSON, headers=VARY)
     return Stream(resume(first, parts), media_type=NDJSON, headers=VARY)
 
 

@@ -42,7 +42,7 @@ async def add_app(visit: Visiting, totp: Totp) -> Response[Any]:
         secret = await totp.begin(visit.member)
         qr = Markup(secret.qr)  # noqa: S704 - segno has made it
         return visit.page("security-app-code.html", key=re.findall("....", secret.secret), qr=qr)
-    codes = await totp.confirm(visit.caller, visit.read(TotpConfirmation).code, visit.member.amr)
+    codes = await totp.confirm(visit.member, visit.caller, visit.read(TotpConfirmation).code)
     return visit.page("recovery-codes.html", codes=codes, is_first=True)
 
 

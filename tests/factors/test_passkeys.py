@@ -249,6 +249,9 @@ async def test_of_eight_who_spend_one_challenge_at_once_one_does(parts: Parts) -
     challenge = service.new(SIGN_IN, NO_SESSION)
     done = await asyncio.gather(*(service.spend(challenge, SIGN_IN, NO_SESSION) for _ in range(8)))
     assert sorted(done) == [False] * 7 + [True]
+    # Decoders pass over these characters.
+    for spelling in (f"{challenge}====", f"{challenge[:8]}\n{challenge[8:]}"):
+        assert not await service.spend(spelling, SIGN_IN, NO_SESSION)
 
 
 async def test_a_challenge_of_the_last_key_is_good_during_the_change(parts: Parts) -> None:

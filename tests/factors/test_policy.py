@@ -122,6 +122,19 @@ async def add_a_passkey(_app: Litestar, client: AsyncClient) -> None:
     assert (await Authenticator().add_to(client)).status_code == 201
 
 
+async def test_a_secret_that_waits_is_worth_nothing_once_there_is_a_passkey(settings: Settings) -> None:
+    """Else whoever knew the password before the owner added it could confirm an app of their own."""
+    app = create_app(replace(settings, second_factor="all"))
+    async with connect_to(app) as client:
+        user = await add_user(app, "alice")
+        stranger, owner = [client_of(app, **bearer(await open_session(app, user.id))) for _ in range(2)]
+        secret = (await stranger.post("/users/me/totp")).json()["secret"]
+        await add_a_passkey(app, owner)
+        assert_problem(await stranger.post("/users/me/totp/confirm", json={"code": code_of(secret)}), 403, NEEDED)
+        assert (await owner.post("/users/me/totp/confirm", json={"code": code_of(secret)})).status_code == 200
+        assert (await client.get("/items")).status_code == 401
+
+
 @pytest.mark.parametrize(("policy", "is_superuser"), [("none", True), ("superusers", False), ("superusers", True)])
 async def test_below_two_factors_a_policy_lets_nobody_change_them(
     settings: Settings, policy: str, *, is_superuser: bool

@@ -242,6 +242,7 @@ async def test_head_reads_the_first_part_alone(app: Litestar, alice: AsyncClient
         statements.clear()
         answer = await alice.head("/users/me/events", headers={"Accept": NDJSON})
         assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, NDJSON, b"")
+        assert "content-length" not in answer.headers
         assert len([statement for statement in statements if "FROM events" in statement]) == 1
 
 

@@ -1,6 +1,8 @@
 """SECOND_FACTOR, where applications are concerned: those of others, and those that act for themselves."""
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -10,7 +12,10 @@ from msgspec.structs import replace
 from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
+from app.auth.schemas import Token
+from app.auth.service import AuthService
 from app.database.models import now
+from app.factors.passkeys.service import PASSKEY, REMOVED_PASSKEY
 from app.factors.service import PASSWORD_AND_CODE
 from app.main import create_app
 from app.oauth.clients import Registered
@@ -18,6 +23,7 @@ from app.oauth.models import AuthorizationCode
 from app.settings import Settings
 from tests.auth.oauth import bearer, execute, fetch, new_user, open_session, refresh
 from tests.factories import PASSWORD, add_user, client_of, connect_to
+from tests.factors.authenticator import Authenticator
 from tests.factors.totp import code_of, enrol, forget_steps
 from tests.oauth.browsers import allow, answer_of, authorize, code_by_browser, new_browser
 from tests.oauth.flow import (
@@ -110,6 +116,30 @@ async def test_a_factor_that_is_removed_counts_for_nothing_on_its_way(app: Lites
     for registered, answer in zip((application, waiting), answers, strict=True):
         assert (await id_claims(client, registered, answer.json()))["amr"] == ["pwd"]
     assert {row.amr for row in await fetch(app, select(LoginSession.amr))} == {"pwd"}
+
+
+@pytest.mark.in_process("that reach into the application's process")
+async def test_a_passkey_that_is_removed_meanwhile_counts_for_nothing_either(
+    app: Litestar, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its removal waits for an exchange that has begun, and lowers the session that it gets."""
+    application, user = await add_client(app), await add_user(app, "alice")
+    own = client_of(app, **bearer(await open_session(app, user.id)))
+    passkey = (await Authenticator().add_to(own)).json()["id"]
+    person = await sign_in(app, user.id)
+    person.user = replace(person.user, amr=PASSKEY)
+    await execute(app, update(LoginSession).values(amr=PASSKEY))
+    code, open_in, removals = await new_code(person, application), AuthService.open_in, []
+
+    async def open_late(*arguments: Any) -> Token:  # noqa: ANN401 - the method's
+        removals.append(asyncio.create_task(own.delete(f"/users/me/passkeys/{passkey}")))
+        await asyncio.sleep(0.2)  # In less, the removal would wait for the event loop alone.
+        return await open_in(*arguments)
+
+    monkeypatch.setattr(AuthService, "open_in", open_late)
+    assert (await exchange(client, application, code)).status_code == 200
+    assert (await removals[0]).status_code == 204
+    assert {row.amr for row in await fetch(app, select(LoginSession.amr))} == {REMOVED_PASSKEY}
 
 
 @pytest.mark.parametrize("policy", ["superusers", "all"])

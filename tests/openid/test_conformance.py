@@ -14,14 +14,15 @@ from httpx import AsyncClient, Response
 from litestar import Litestar
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.auth.models import LoginSession
 from app.database.models import now
 from app.main import create_app
 from app.oauth.clients import Registered
+from app.oauth.models import AuthorizationCode
 from app.settings import Settings
-from tests.auth.oauth import bearer, execute, refresh
+from tests.auth.oauth import bearer, execute, fetch, refresh
 from tests.factories import connect_to, on_sqlite
 from tests.oauth.browsers import allow, answer_of, authorize, new_browser
 from tests.oauth.flow import CALLBACK, add_client, credentials, exchange, id_claims
@@ -257,8 +258,9 @@ async def test_codereuse(provider: Provider, seconds: int) -> None:
     """oidcc-codereuse and oidcc-codereuse-30seconds: it is refused, and what the first use got ends."""
     code = answer_of(await provider.authorize())["code"]
     tokens = await provider.exchanged(code)
-    moment = now() - timedelta(seconds=seconds)
-    await execute(provider.app, update(LoginSession).values(created_at=moment, refreshed_at=moment))
+    [(expires_at,)] = await fetch(provider.app, select(AuthorizationCode.expires_at))
+    moment = expires_at - timedelta(seconds=seconds)
+    await execute(provider.app, update(AuthorizationCode).values(expires_at=moment))
     again = await exchange(provider.client, provider.application, code)
     assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
     assert (await provider.client.get("/userinfo", headers=bearer(tokens))).status_code == 401

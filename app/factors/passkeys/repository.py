@@ -92,9 +92,13 @@ class PasskeyRepository(Repository[Passkey]):
         rows = await self.rows(FIND, {"credential": credential_id})
         return StoredPasskey(*rows[0]) if rows else None
 
+    async def lock(self, transaction: Transaction, user_id: int) -> None:
+        """Let nobody change a user's passkeys, or open a session of theirs, until the transaction ends."""
+        await transaction.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+
     async def lock_and_count(self, transaction: Transaction, user_id: int) -> int:
         """Return the number of a user's passkeys, to which nobody adds any until the transaction ends."""
-        await transaction.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+        await self.lock(transaction, user_id)
         count = select(func.count()).select_from(Passkey).where(Passkey.user_id == user_id)
         return (await transaction.execute(count)).scalar_one()
 

@@ -110,6 +110,8 @@ class PasskeyService:
         """
         await self.policy.check_change(user)
         async with self.passkeys.database.transaction() as transaction:
+            # What is exchanged for a session meanwhile would keep the level of the passkey.
+            await self.passkeys.lock(transaction, caller.id)
             if not await self.passkeys.remove_key(transaction, caller.id, passkey_id):
                 raise PasskeyNotFound
             await self.sessions.replace_amr(transaction, caller.id, PASSKEY, REMOVED_PASSKEY)

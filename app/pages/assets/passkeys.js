@@ -26,6 +26,7 @@ async function optionsFor(form) {
     throw new Refused(UNREACHABLE);
   });
   if (answer.ok) return answer.json();
+  if (answer.status >= 500) throw new Refused(UNREACHABLE);
   const isTold = answer.status === 409 || answer.status === 429;
   throw new Refused(isTold ? `${(await answer.json()).detail}.` : PAGE_TOO_OLD);
 }
