@@ -15,7 +15,7 @@ from app.database.sessions import Database
 from app.http.feature import Parts
 from app.settings import Settings
 from app.users.models import User
-from tests.factories import PASSWORD, SECRET, Statements, add_user, log_in, on_sqlite, passwords, register
+from tests.factories import PASSWORD, REAL_HASHER, SECRET, Statements, add_user, log_in, on_sqlite, passwords, register
 from tests.problems import assert_oauth_error, assert_problem
 
 WRONG = "Incorrect username or password"
@@ -146,8 +146,9 @@ async def test_a_login_renews_a_hash_that_was_made_with_other_parameters(
 async def test_more_logins_than_the_queue_holds_are_turned_away(
     app: Litestar, client: AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They get 503 and Retry-After; the others are served."""
-    await add_user(app, "alice")
+    """They get 503 and Retry-After; the others are served. Real hashes take so long that a queue forms."""
+    await add_user(app, "alice", hashed_password=REAL_HASHER.hash(PASSWORD))
+    monkeypatch.setattr(parts.passwords, "hasher", REAL_HASHER)
     monkeypatch.setattr(parts.passwords, "capacity", 3)
     answers = await asyncio.gather(*(log_in(client, "alice") for _ in range(8)))
     refused = [answer for answer in answers if answer.status_code != 200]
