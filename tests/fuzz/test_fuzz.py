@@ -20,7 +20,7 @@ from tests.programs import environment, service
 HOOKS = Path(__file__).parent / "hooks.py"
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "5"))
 # Users who aren't superusers are refused these.
-FOR_SUPERUSERS = {"GET /users", "PATCH /users/{user_id}", "DELETE /users/{user_id}"}
+FOR_SUPERUSERS = {"GET /users", "PATCH /users/{user_id}", "DELETE /users/{user_id}", "GET /events"}
 
 
 # Nothing that a program makes up is accepted there: they need the code of an app, the signature of a key, the secret of
