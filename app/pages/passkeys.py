@@ -166,7 +166,7 @@ async def chosen(visit: Visit, factor_list: FactorList) -> PasskeyRead:
 
 
 def device_of(visit: Visit) -> dict[str, object]:
-    """Return what the person is before, by which a new passkey may be called."""
+    """Return the device that the person uses, whose name the form proposes for a new passkey."""
     return {"device": visit.client.device}
 
 
