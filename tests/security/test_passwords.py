@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
 
 from app.security.passwords import HashingOverloadedError, Passwords, normalise
 from tests.factories import REAL_HASHER, hashed_password, passwords
@@ -28,6 +29,15 @@ async def test_each_hash_has_a_salt_of_its_own() -> None:
 
 async def test_without_a_hash_no_password_is_right() -> None:
     assert not await passwords().verify(None, "anything")
+
+
+def test_what_stands_for_the_hash_of_an_unknown_name_takes_a_whole_hash_to_refuse() -> None:
+    """Argon2 computes it, since all but its bytes is as in every other: a text that is no hash is refused at once."""
+    own = passwords()
+    assert not own.is_outdated(own.dummy)
+    assert own.dummy != Passwords().dummy
+    with pytest.raises(VerifyMismatchError):
+        own.hasher.verify(own.dummy, "anything")
 
 
 @pytest.mark.parametrize("hashed", ["$2b$12$0123456789", "", "no hash"])
