@@ -64,7 +64,8 @@ def serve(*, reload: bool = False) -> None:
             migrate(settings.database_url)
         if settings.on_postgresql and not settings.database_pooler:
             asyncio.run(check_connections(settings))
-        preload(settings)
+        # Workers that build their own application learn the file from the environment.
+        preload(msgspec.structs.replace(settings, drain_file=str(file or "")))
         # A worker that looked for garbage among the objects of this process would copy all of their memory.
         gc.freeze()
         gc.enable()

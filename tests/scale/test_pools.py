@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
 from app.operations.health import log_connections
 from tests.factories import SECRET, open_database, register
@@ -46,16 +47,14 @@ async def test_all_workers_together_stay_within_the_pool(
     assert workers <= seen <= most
 
 
-async def test_more_connections_than_the_server_has_are_one_line_in_the_log(
-    postgresql_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_more_connections_than_the_server_has_are_one_line_in_the_log(postgresql_url: str) -> None:
     """The tests' server has 300, three of them for superusers."""
-    async with open_database(postgresql_url, pool_size=1) as database:
-        for connections in (297, 298):
-            await log_connections(database, connections)
-    [line] = [line for line in capsys.readouterr().out.splitlines() if "DATABASE_POOL_SIZE" in line]
-    assert "connections=298" in line
-    assert "limit=297" in line
+    with capture_logs() as logs:
+        async with open_database(postgresql_url, pool_size=1) as database:
+            for connections in (297, 298):
+                await log_connections(database, connections)
+    [line] = [line for line in logs if "DATABASE_POOL_SIZE" in line["event"]]
+    assert (line["connections"], line["limit"]) == (298, 297)
 
 
 async def test_the_program_logs_that_line_once_and_not_in_each_worker(
