@@ -52,8 +52,12 @@ class Gateway(AsyncHTTPTransport):
 
     async def handle_async_request(self, request: Request) -> Response:
         """Send the request to that server, with the Host header as it is."""
-        request.url = request.url.copy_with(host="127.0.0.1", port=self.port)
-        return await super().handle_async_request(request)
+        url = request.url.copy_with(host="127.0.0.1", port=self.port)
+        # A new one: the client keeps the cookies of an answer for the host that its own request names.
+        sent = Request(
+            request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
+        )
+        return await super().handle_async_request(sent)
 
     async def aclose(self) -> None:
         """Stay open for the next client."""

@@ -76,6 +76,7 @@ async def limit_on(app: Litestar, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 @on_postgresql
 @pytest.mark.in_process("whose calls are counted")
+@pytest.mark.direct("whose statements a pooler doesn't let the driver prepare")
 async def test_the_routes_that_are_used_most_make_no_more_calls_than_they_did(
     app: Litestar, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
