@@ -13,7 +13,7 @@ from tests.programs import STOP_SECONDS, service
 
 pytestmark = pytest.mark.slow
 
-DRAIN_SECONDS = 3
+DRAIN_SECONDS = 5
 
 
 def ready(url: str) -> httpx.Response:

@@ -126,7 +126,9 @@ def test_what_was_stored_in_another_unicode_form_is_found_after_the_upgrade(empt
     titles = {number: normalize("NFD", f"Caf\u00e9 한국 {number}") for number in range(1, 1_103)} | {7: "plain"}
     asyncio.run(fill_items(empty_database_url, titles))
     migrate(empty_database_url)
-    for number, folded in asyncio.run(searched_texts(empty_database_url)).items():
+    texts = asyncio.run(searched_texts(empty_database_url))
+    assert texts.keys() == titles.keys()
+    for number, folded in texts.items():
         assert folded == ("plain" if number == 7 else f"caf\u00e9 한국 {number}")
 
 

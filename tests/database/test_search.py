@@ -131,7 +131,8 @@ async def test_a_search_follows_changes_of_either_field(alice: AsyncClient) -> N
 
 
 async def test_a_search_finds_only_the_callers(alice: AsyncClient, bob: AsyncClient) -> None:
-    await create_item(alice)
+    await create_item(alice, "Umbrella")
+    assert await found(alice, "umbrella") == ["Umbrella"]
     assert await found(bob, "umbrella") == []
 
 

@@ -168,11 +168,13 @@ async def test_a_job_at_work_may_end_when_the_worker_stops(database: Database) -
 
     async def handler(_payload: Payload) -> None:
         started.set()
-        await asyncio.sleep(0.2)
+        while not worker.stopping:  # noqa: ASYNC110 - nothing tells when
+            await asyncio.sleep(0)
         ended.set()
 
+    worker = worker_of(database, handler, concurrency=1)
     await add(database, {"n": 1}, {"n": 2})
-    async with worker_of(database, handler, concurrency=1).in_background():
+    async with worker.in_background():
         await started.wait()
     assert ended.is_set()
     [unstarted] = await jobs_in(database)

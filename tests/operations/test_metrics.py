@@ -107,7 +107,7 @@ async def test_durations_are_a_histogram(client: AsyncClient) -> None:
     figures = await scrape(client)
     labels = {"method": "GET", "route": "/health/live"}
     assert figures.value("http_request_duration_seconds_count", **labels) == 1
-    assert 0 < figures.value("http_request_duration_seconds_sum", **labels) < 10
+    assert figures.value("http_request_duration_seconds_sum", **labels) > 0
     assert figures.value("http_request_duration_seconds_bucket", **labels, le="+Inf") == 1
 
 

@@ -85,10 +85,8 @@ async def test_a_statement_of_its_own_is_cancelled_on_the_server(
 ) -> None:
     """The driver cancels it through PgBouncer, and no statement runs on that nobody waits for."""
     sleep = select(literal_column("pg_sleep(30)::text", String()))
-    started = time.monotonic()
     with pytest.raises((DBAPIError, TimeoutError)) as raised:
         await (database.fetch_prepared(sleep, {}) if prepared else database.fetch(sleep, {}))
-    assert time.monotonic() - started < 10
     assert isinstance(database_error(raised.value), Unavailable)
     running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(30)%'"
     deadline = time.monotonic() + 5
