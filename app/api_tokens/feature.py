@@ -21,7 +21,7 @@ EVENTS = {
 def feature(parts: Parts) -> Feature:
     """Return the routes of API tokens, and what reads the tokens."""
     tokens, credentials = ApiTokenRepository(parts.database), CredentialRepository(parts.database)
-    service = ApiTokenService(tokens, credentials, SessionRepository(parts.database), parts.mails, parts.events)
+    service = ApiTokenService(tokens, SessionRepository(parts.database), parts.mails, parts.events)
     return Feature(
         routes=[ApiTokenController],
         tags=[Tag("API tokens", "Tokens for scripts, each of which may do what its scopes say, until it is ended.")],

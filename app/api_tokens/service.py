@@ -7,8 +7,8 @@ from msgspec import structs
 
 from app.api_tokens.repository import ApiTokenRepository, StoredToken
 from app.api_tokens.schemas import ApiTokenCreate, ApiTokenCreated, ApiTokenRead
-from app.auth.caller import Caller, InvalidCredentials, SignedIn
-from app.auth.repository import CredentialRepository, SessionRepository
+from app.auth.caller import Caller, SignedIn
+from app.auth.repository import SessionRepository
 from app.database.models import now
 from app.database.sessions import Transaction
 from app.errors import Conflict, Forbidden, InvalidField, InvalidFields, NotFound
@@ -47,13 +47,11 @@ class ApiTokenService:
     def __init__(
         self,
         tokens: ApiTokenRepository,
-        credentials: CredentialRepository,
         sessions: SessionRepository,
         mails: MailQueue,
         events: Events,
     ) -> None:
         self.tokens = tokens
-        self.credentials = credentials
         self.sessions = sessions
         self.mails = mails
         self.events = events
@@ -83,14 +81,8 @@ class ApiTokenService:
         return ApiTokenCreated(**structs.asdict(read(stored)), token=token)
 
     async def check_caller(self, transaction: Transaction, caller: Caller) -> None:
-        """Raise InvalidCredentials unless the caller's session still stands, and TooManyTokens.
-
-        The lock makes a user's requests take turns. A new password, or a superuser who disables the account, comes
-        before or after: whoever has lost the session gets no token by a request that was on its way.
-        """
-        active = await self.credentials.lock_active(transaction, caller.id, None)
-        if not active or not await self.sessions.is_live(transaction, caller.session_id, caller.id):
-            raise InvalidCredentials
+        """Make the requests of a user take turns. Raise InvalidCredentials as `lock_caller` does, and TooManyTokens."""
+        await self.sessions.lock_caller(transaction, caller)
         if await self.tokens.count_of_user(transaction, caller.id) >= MAX_TOKENS:
             raise TooManyTokens
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
-from app.auth.caller import SignedIn
+from app.auth.caller import Caller, InvalidCredentials, SignedIn
 from app.auth.models import AUTHENTICATED_AT, LoginSession
 from app.database.driver import Rows
 from app.database.models import columns_of, now
@@ -240,10 +240,16 @@ class SessionRepository(Repository[LoginSession]):
         row = (await transaction.execute(select(LoginSession.created_at, LoginSession.scope).where(current))).first()
         return Current(*row) if row else None
 
-    async def is_live(self, transaction: Transaction, session_id: int, user_id: int) -> bool:
-        """Return whether a session of a user has not ended."""
-        live = select(LoginSession.id).where(live_session(session_id, user_id))
-        return (await transaction.execute(live)).first() is not None
+    async def lock_caller(self, transaction: Transaction, caller: Caller) -> None:
+        """Lock the caller's user against logins, new passwords and new factors until the transaction ends.
+
+        Raise InvalidCredentials when the session has ended since the guard let the request in. So whoever has lost it,
+        as by a reset of the password, makes nothing that outlives it.
+        """
+        await transaction.execute(select(User.id).where(User.id == caller.id).with_for_update(key_share=True))
+        live = select(LoginSession.id).where(live_session(caller.session_id, caller.id))
+        if (await transaction.execute(live)).first() is None:
+            raise InvalidCredentials
 
     async def rotate(
         self,

@@ -93,7 +93,8 @@ class TotpService:
         """Make the pending secret a second factor, end every other session, and return recovery codes.
 
         The session gets the level of the new factor. The policy is asked again: since the secret was made, another
-        session may have added a passkey. Raise SecondFactorNeeded, NothingPending, WrongCode and TooManyRequests.
+        session may have added a passkey. Raise SecondFactorNeeded, NothingPending, WrongCode and TooManyRequests, and
+        InvalidCredentials when this session has ended meanwhile.
         """
         await self.policy.check_change(user)
         stored = await self.factors.find(caller.id)
@@ -110,6 +111,7 @@ class TotpService:
     @retry_on_deadlock
     async def _confirm(self, caller: Caller, stored: StoredTotp, step: int, *, raises_level: bool) -> list[str]:
         async with self.factors.database.transaction() as transaction:
+            await self.sessions.lock_caller(transaction, caller)
             await self.factors.mark(transaction, caller.id, has=True)
             if not await self.factors.confirm(transaction, caller.id, stored.secret, step):
                 raise NothingPending
@@ -122,9 +124,13 @@ class TotpService:
         return codes
 
     async def replace_codes(self, user: SignedIn, caller: Caller) -> list[str]:
-        """Return new recovery codes; the old ones are void. Raise NoSecondFactor and SecondFactorNeeded."""
+        """Return new recovery codes; the old ones are void.
+
+        Raise NoSecondFactor and SecondFactorNeeded, and InvalidCredentials when the session has ended meanwhile.
+        """
         await self.policy.check_change(user)
         async with self.factors.database.transaction() as transaction:
+            await self.sessions.lock_caller(transaction, caller)
             if not await self.factors.lock(transaction, caller.id):
                 raise NoSecondFactor
             codes = await self._new_codes(transaction, caller.id)
@@ -141,10 +147,11 @@ class TotpService:
     async def remove(self, user: SignedIn, caller: Caller) -> None:
         """Remove the app and its recovery codes; sessions that proved them lose that level.
 
-        Raise NoSecondFactor and SecondFactorNeeded.
+        Raise NoSecondFactor and SecondFactorNeeded, and InvalidCredentials when the session has ended meanwhile.
         """
         await self.policy.check_change(user)
         async with self.factors.database.transaction() as transaction:
+            await self.sessions.lock_caller(transaction, caller)
             if not await self.factors.mark(transaction, caller.id, has=False):
                 raise NoSecondFactor
             await self.factors.remove_totp(transaction, caller.id)

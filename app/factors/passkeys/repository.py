@@ -17,7 +17,6 @@ from app.database.sessions import Transaction
 from app.errors import InvalidField, InvalidFields
 from app.factors.models import Passkey, SpentChallenge
 from app.factors.schemas import PasskeyRead
-from app.users.models import User
 
 CLOCKS_DIFFER_BY = timedelta(minutes=5)
 
@@ -92,13 +91,8 @@ class PasskeyRepository(Repository[Passkey]):
         rows = await self.rows(FIND, {"credential": credential_id})
         return StoredPasskey(*rows[0]) if rows else None
 
-    async def lock(self, transaction: Transaction, user_id: int) -> None:
-        """Let nobody change a user's passkeys, or open a session of theirs, until the transaction ends."""
-        await transaction.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-
-    async def lock_and_count(self, transaction: Transaction, user_id: int) -> int:
-        """Return the number of a user's passkeys, to which nobody adds any until the transaction ends."""
-        await self.lock(transaction, user_id)
+    async def count_of_user(self, transaction: Transaction, user_id: int) -> int:
+        """Return the number of a user's passkeys."""
         count = select(func.count()).select_from(Passkey).where(Passkey.user_id == user_id)
         return (await transaction.execute(count)).scalar_one()
 

@@ -71,7 +71,8 @@ class PasskeyService:
     async def add(self, user: SignedIn, caller: Caller, data: PasskeyCreate) -> PasskeyRead:
         """Add a key that a device has made; the session, in which its owner has just used it, gets its level.
 
-        Raise UnverifiedPasskey, KeyTaken, TooManyPasskeys and SecondFactorNeeded.
+        Raise UnverifiedPasskey, KeyTaken, TooManyPasskeys and SecondFactorNeeded, and InvalidCredentials when the
+        session has ended meanwhile.
         """
         await self.policy.check_change(user)
         try:
@@ -86,7 +87,8 @@ class PasskeyService:
     @retry_on_deadlock
     async def _add(self, caller: Caller, name: str, key: NewPasskey, *, raises_level: bool) -> PasskeyRead:
         async with self.passkeys.database.transaction() as transaction:
-            if await self.passkeys.lock_and_count(transaction, caller.id) >= MAX_PASSKEYS:
+            await self.sessions.lock_caller(transaction, caller)
+            if await self.passkeys.count_of_user(transaction, caller.id) >= MAX_PASSKEYS:
                 raise TooManyPasskeys
             added = await self.passkeys.add(transaction, caller.id, name, key)
             if raises_level:
@@ -106,12 +108,12 @@ class PasskeyService:
     async def remove(self, user: SignedIn, caller: Caller, passkey_id: int) -> None:
         """Remove a passkey; sessions that were signed in by any passkey lose that level.
 
-        Raise PasskeyNotFound and SecondFactorNeeded.
+        Raise PasskeyNotFound and SecondFactorNeeded, and InvalidCredentials when the session has ended meanwhile.
         """
         await self.policy.check_change(user)
         async with self.passkeys.database.transaction() as transaction:
             # What is exchanged for a session meanwhile would keep the level of the passkey.
-            await self.passkeys.lock(transaction, caller.id)
+            await self.sessions.lock_caller(transaction, caller)
             if not await self.passkeys.remove_key(transaction, caller.id, passkey_id):
                 raise PasskeyNotFound
             await self.sessions.replace_amr(transaction, caller.id, PASSKEY, REMOVED_PASSKEY)
