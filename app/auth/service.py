@@ -264,8 +264,8 @@ class AuthService:
         if not ended:
             await self.events.record_alone_of("refresh_repeated" if repeated else "refresh_failed", client, ids)
         if repeated and repeated.times <= MOST_REPEATS:
-            granted, kept = narrow_for(application, repeated.scope, asked), repeated.scope
-            return self.next_tokens(claims, repeated.expires_at, granted, application, kept)
+            kept = scope_left(application, repeated.scope)
+            return self.next_tokens(claims, repeated.expires_at, narrow(kept, asked), application, kept)
         raise InvalidRefreshToken
 
     async def rotate(
@@ -276,12 +276,13 @@ class AuthService:
         current = await self.sessions.current(transaction, *session)
         if current is None:
             return None
-        granted = narrow_for(application, current.scope, asked)
+        kept = scope_left(application, current.scope)
+        granted = narrow(kept, asked)
         moment = now()
         expires_at = self.lifetimes.end(current.created_at, moment)
         if not await self.sessions.rotate(transaction, *session, moment=moment, expires_at=expires_at):
             return None
-        return self.next_tokens(claims, expires_at, granted, application, current.scope)
+        return self.next_tokens(claims, expires_at, granted, application, kept)
 
     def next_tokens(
         self,
@@ -354,15 +355,15 @@ def refreshes(scope: str | None, application: Application) -> bool:
     return "offline_access" in (scope or "").split() and application.may("refresh_token")
 
 
-def narrow_for(application: Application | None, granted: str | None, asked: str | None) -> str | None:
-    """Return the scopes that were asked for, or all that are granted, and that the application may still ask for.
+def scope_left(application: Application | None, granted: str | None) -> str | None:
+    """Return the scopes of a session without those that its application has lost since; None for everything.
 
-    Raise InvalidScope for more than those, and for none.
+    Raise InvalidScope when none is left.
     """
     if application is None or granted is None:
-        return narrow(granted, asked)
+        return granted
     allowed = application.scope.split()
     left = [scope for scope in granted.split() if scope in allowed]
     if not left:
         raise InvalidScope
-    return narrow(" ".join(left), asked)
+    return " ".join(left)

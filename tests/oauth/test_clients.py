@@ -233,6 +233,19 @@ async def test_an_application_that_loses_a_scope_has_it_no_more_after_a_refresh(
     assert (await refresh(client, renewed, **credentials(application))).json()["error"] == "unauthorized_client"
 
 
+async def test_an_application_that_loses_offline_access_gets_no_further_refresh_token(
+    app: Litestar, client: AsyncClient, root: AsyncClient
+) -> None:
+    """Neither by the next refresh nor by its repetition, whose answer was lost."""
+    application, person = await add_client(app), await new_person(app)
+    tokens = await new_tokens(client, person, application)
+    await root.patch(f"/clients/{application.client.id}", json={"scopes": ["openid", "items:read"]})
+    for _ in range(2):
+        last = await refresh(client, tokens, **credentials(application))
+        assert (last.status_code, last.json()["scope"]) == (200, "openid items:read")
+        assert "refresh_token" not in last.json()
+
+
 async def test_an_application_revokes_its_own_tokens_only(app: Litestar, client: AsyncClient) -> None:
     """Nobody else revokes them either, and a person's own session isn't the application's."""
     application, other, person = await add_client(app), await add_client(app), await new_person(app)
