@@ -66,13 +66,6 @@ class StoredApplications:
             raise InvalidClient
         return client
 
-    async def required(self, form: Mapping[str, str], authorization: Sequence[str]) -> StoredClient:
-        """Return the application that sends a form. Raise InvalidClient for none, and as `authenticate` does."""
-        client = await self.authenticate(form, authorization)
-        if client is None:
-            raise InvalidClient
-        return client
-
     async def open_grant(self, transaction: Transaction, user_id: int, application: Application, scope: str) -> int:
         """Return the id of a person's grant to an application, which has these scopes from now on.
 

@@ -21,7 +21,6 @@ SECRET_LENGTH = 43
 """Of the characters of a secret, which are 256 bits."""
 FORMER_SECRET_FOR = timedelta(days=1)
 CODE_GRANT = "authorization_code"
-REFRESH_GRANT = "refresh_token"
 CREDENTIALS_GRANT = "client_credentials"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 

@@ -109,22 +109,14 @@ class Events:
         after_commit(transaction, partial(self._tell, event))
 
     async def record_alone(
-        self,
-        type_: str,
-        client: Client | None,
-        *,
-        user_id: int | None = None,
-        actor_id: int | None = None,
-        session_id: int | None = None,
-        client_id: str | None = None,
-        **details: Detail,
+        self, type_: str, client: Client | None, *, user_id: int | None = None, **details: Detail
     ) -> None:
         """Record a refusal, which changes nothing else: first the row, in a transaction of its own, then the line.
 
         Rows are limited, since anybody can have something refused for ever: beyond REFUSALS there is the line alone.
         Raise UndeclaredEvent, and the database's errors.
         """
-        await self.record_alone_of(type_, client, Ids(user_id, actor_id, session_id, client_id), details)
+        await self.record_alone_of(type_, client, Ids(user_id), details)
 
     async def record_alone_of(
         self, type_: str, client: Client | None, ids: Ids, details: Mapping[str, Detail] = NONE

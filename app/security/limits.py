@@ -71,11 +71,6 @@ class Limits:
             window = await self._run(lambda limiter: limiter.get_window_stats(limit, name))
             raise TooManyRequests(max(1, ceil(window.reset_time - time())))
 
-    async def clear(self, limit: RateLimitItem, *key: str) -> None:
-        """Set a count to zero."""
-        name = self.storage_key(key)
-        await self._run(lambda limiter: limiter.clear(limit, name))
-
     async def verify_within_limits(self, verify: Callable[[], Awaitable[bool]], *, account: str, network: str) -> bool:
         """Return whether a password is right, within the limits of failed logins.
 

@@ -30,7 +30,7 @@ class PasswordPolicy:
         self.estimate_guesses = load_estimator() if settings.production else None
         self.breaches = load_breaches(settings.breached_passwords_url) if settings.breached_passwords_url else None
 
-    def check(self, password: str, *, username: str, email: str, pointer: str = "/password") -> None:
+    def check(self, password: str, *, username: str, email: str, pointer: str) -> None:
         """Raise InvalidFields, at `pointer`, for a password that is too short, or in production too easy to guess.
 
         It takes some 15 ms in the worst case that was found, so it doesn't belong in the event loop.

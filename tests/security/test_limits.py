@@ -116,12 +116,6 @@ async def test_the_window_moves_and_refusals_do_not_extend_it(limits: Limits) ->
     await limits.hit(TWO_A_SECOND, "a")
 
 
-async def test_what_is_cleared_is_forgotten(limits: Limits) -> None:
-    await use_up(limits)
-    await limits.clear(PASSWORD_RESETS, ALICE)
-    await limits.hit(PASSWORD_RESETS, ALICE)
-
-
 async def test_each_limit_and_each_key_has_its_own_count(limits: Limits) -> None:
     for _ in range(2):
         await limits.hit(TWO_A_SECOND, "ab", "c")

@@ -25,7 +25,7 @@ def refusal(
 ) -> InvalidField | None:
     """Return why a password is refused; None when it is accepted."""
     try:
-        policy.check(password, username=username, email=email)
+        policy.check(password, username=username, email=email, pointer="/password")
     except InvalidFields as error:
         [field] = error.errors
         return field
