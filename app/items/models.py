@@ -1,10 +1,9 @@
 """The table of items."""
 
 from sqlalchemy import Index, String, Text
-from sqlalchemy.orm import Mapped, backref, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database.models import Owned, code_point_string
-from app.users.models import User
 
 
 class Item(Owned):
@@ -29,6 +28,3 @@ class Item(Owned):
     title: Mapped[str] = mapped_column(code_point_string(200))
     description: Mapped[str | None] = mapped_column(String(10_000))
     search_text: Mapped[str] = mapped_column(Text)
-
-    # Without lazy loading, every query is written down, and names the owner.
-    owner: Mapped[User] = relationship(lazy="raise", backref=backref("items", lazy="raise", passive_deletes=True))

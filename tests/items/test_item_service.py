@@ -6,7 +6,7 @@ import pytest
 from litestar import Litestar
 from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, InvalidRequestError
+from sqlalchemy.exc import IntegrityError
 
 from app.database.pages import PageQuery
 from app.database.sessions import Database, Transaction
@@ -67,19 +67,6 @@ async def test_an_item_may_be_created_in_a_transaction(
     await transaction.rollback()
     with pytest.raises(ItemNotFound):
         await items.read(alice.id, item.id)
-
-
-async def test_nothing_is_loaded_that_no_query_asks_for(
-    items: ItemService, alice: User, transaction: Transaction
-) -> None:
-    """Items know their owner and owners their items only where a query loads them."""
-    await items.create(alice.id, ItemCreate("Umbrella"), transaction)
-    item = (await transaction.scalars(select(Item))).one()
-    with pytest.raises(InvalidRequestError, match="lazy='raise'"):
-        _ = item.owner
-    owner = (await transaction.scalars(select(User))).one()
-    with pytest.raises(InvalidRequestError, match="lazy='raise'"):
-        _ = owner.items  # type: ignore[attr-defined] # the other end of `Item.owner`
 
 
 async def test_the_items_of_a_deleted_user_go_with_them(
