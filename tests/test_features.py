@@ -83,5 +83,5 @@ def dangling(document: dict[str, object]) -> set[str]:
 def test_two_features_with_one_name_for_two_things_are_refused(sqlite_url: str) -> None:
     """If they were not, the later one would silently take the other's place."""
     settings = Settings(secret_key="9d5ae5f10c1b4a6cbe1e3a2c7f5d8b90", database_url=sqlite_url)
-    with pytest.raises(ValueError, match="same name"):
+    with pytest.raises(ValueError, match="same name: account"):
         create_app(settings, [*FEATURES, *FEATURES])

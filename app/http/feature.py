@@ -211,12 +211,11 @@ def combine(features: Sequence[Feature]) -> Feature:
 
 def union(mappings: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
     """Return one mapping with the entries of all. Raise ValueError when two have the same key."""
-    entries = [entry for mapping in mappings for entry in mapping.items()]
-    result = dict(entries)
-    if len(result) < len(entries):
-        raise ValueError(
-            "Two features use the same name for a link, a scope, a token, a grant, an event, a dependency or a job"
-        )
+    result: dict[str, Value] = {}
+    for mapping in mappings:
+        if twice := result.keys() & mapping.keys():
+            raise ValueError(f"Two features use the same name: {', '.join(sorted(twice))}")
+        result.update(mapping)
     return result
 
 
