@@ -10,11 +10,11 @@ from app.api_tokens.schemas import ApiTokenCreate
 from app.api_tokens.service import TokenNotFound
 from app.database.models import now
 from app.http.access import FRESH, token_scopes
+from app.http.feature import Parts
 from app.http.requests import InTransaction
 from app.pages.forms import id_in
-from app.pages.visit import FOR_MEMBERS, Row, Visit, Visiting, shows
+from app.pages.visit import FOR_MEMBERS, FeaturePages, Row, Visit, Visiting, shows
 
-ROWS = [Row("tokens", "API tokens", "Let scripts in, each for what it needs")]
 SCOPE = "scope."
 LIFETIMES = {"7": "a week", "30": "a month", "90": "three months", "365": "a year", "": "never"}
 """The days after which a token ends, as the form offers them."""
@@ -60,4 +60,9 @@ def choices(visit: Visit) -> dict[str, object]:
     return {"scopes": may, "prefix": SCOPE, "lifetimes": LIFETIMES}
 
 
-PAGES = [tokens_page, end_token, new_token_page, create_token]
+def pages(_parts: Parts) -> FeaturePages:
+    """Return the pages, and their row."""
+    return FeaturePages(
+        [tokens_page, end_token, new_token_page, create_token],
+        [Row("tokens", "API tokens", "Let scripts in, each for what it needs")],
+    )

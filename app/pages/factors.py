@@ -15,9 +15,8 @@ from app.http.access import ANY_LEVEL, FRESH
 from app.http.feature import Parts
 from app.http.requests import Provided
 from app.pages import passkeys
-from app.pages.visit import FOR_MEMBERS, SECURITY, HasPasskey, Row, Visiting, shows
+from app.pages.visit import FOR_MEMBERS, SECURITY, FeaturePages, Row, Visiting, shows
 
-ROWS = [Row("security", "Security", "A second step when you sign in")]
 OPEN = FOR_MEMBERS | ANY_LEVEL
 
 
@@ -72,23 +71,13 @@ async def remove_app(visit: Visiting, totp: Totp) -> Response[Any]:
     return visit.redirect(SECURITY, "app-removed")
 
 
-def has_passkey(parts: Parts) -> HasPasskey:
-    """Return what tells other pages whether somebody has a passkey."""
+def pages(parts: Parts) -> FeaturePages:
+    """Return the pages, their row, and what tells other pages whether somebody has a passkey."""
+    routes = [security_page, app_page, add_app, codes_page, replace_codes, remove_page, remove_app, *passkeys.PAGES]
+    rows = [Row("security", "Security", "A second step when you sign in")]
     repository = PasskeyRepository(parts.database)
 
-    async def has_any(user_id: int) -> bool:
+    async def has_passkey(user_id: int) -> bool:
         return bool(await repository.credentials_of(user_id))
 
-    return has_any
-
-
-PAGES = [
-    security_page,
-    app_page,
-    add_app,
-    codes_page,
-    replace_codes,
-    remove_page,
-    remove_app,
-    *passkeys.PAGES,
-]
+    return FeaturePages(routes, rows, has_passkey)

@@ -1,9 +1,8 @@
 """The feature of pages for people, which stands on all others: it has pages for those that the application has."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 from litestar import Router
 from litestar.config.app import AppConfig
@@ -17,7 +16,7 @@ from app.http.feature import Feature, Parts
 from app.pages import account, entrance, front, mailed
 from app.pages.answers import respond_in_browser
 from app.pages.looks import template_engine
-from app.pages.visit import Site, admit, visit_of
+from app.pages.visit import FeaturePages, Site, admit, visit_of
 
 MAX_FORM_BYTES = 16 * 1024
 PAGES: list[ControllerRouterHandler] = [
@@ -58,10 +57,10 @@ def feature(parts: Parts) -> Feature:
     to_password = [front.change_password(parts.account_url)] if parts.account_url else []
     if not parts.settings.account_pages:
         return Feature(routes=to_password)
-    others = pages_of_features(parts.features)
+    others = pages_of_features(parts)
     pages = Router(
         "/",
-        route_handlers=[*PAGES, *(page for module in others for page in module.PAGES)],
+        route_handlers=[*PAGES, *(route for other in others for route in other.routes)],
         before_request=admit,
         dependencies={"visit": Provide(visit_of, sync_to_thread=False)},
         include_in_schema=False,
@@ -75,10 +74,10 @@ def feature(parts: Parts) -> Feature:
     )
 
 
-def create_site(parts: Parts, others: Sequence[Any]) -> Site:
-    """Return what all pages share, with what the modules of features bring to the overview and to the sign-in."""
-    rows = [row for module in others for row in module.ROWS]
-    has_passkey = next((module.has_passkey(parts) for module in others if hasattr(module, "has_passkey")), never)
+def create_site(parts: Parts, others: Sequence[FeaturePages]) -> Site:
+    """Return what all pages share, with what those of features bring to the overview and to the sign-in."""
+    rows = [row for other in others for row in other.rows]
+    has_passkey = next((other.has_passkey for other in others if other.has_passkey), never)
     return Site(parts, create_browser_sessions(parts), create_two_step_sign_in(parts), has_passkey, rows)
 
 
@@ -87,10 +86,11 @@ async def never(_user_id: int) -> bool:
     return False
 
 
-def pages_of_features(features: Collection[str]) -> list[Any]:
-    """Return the modules of pages that belong to one feature each, of those that the application has."""
-    names = [f"app.pages.{name}" for name in sorted(features)]
-    return [import_module(name) for name in names if find_spec(name)]
+def pages_of_features(parts: Parts) -> list[FeaturePages]:
+    """Return the pages that belong to one feature each, of those that the application has."""
+    names = [f"app.pages.{name}" for name in sorted(parts.features)]
+    factories: list[Callable[[Parts], FeaturePages]] = [import_module(name).pages for name in names if find_spec(name)]
+    return [pages(parts) for pages in factories]
 
 
 def prepare(site: Site) -> OnAppInitHandler:

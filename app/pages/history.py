@@ -7,10 +7,10 @@ from litestar import Response, get
 
 from app.history.controller import History
 from app.history.repository import Selection
+from app.http.feature import Parts
 from app.http.paging import next_cursor, page_query
-from app.pages.visit import FOR_MEMBERS, Row, Visiting
+from app.pages.visit import FOR_MEMBERS, FeaturePages, Row, Visiting
 
-ROWS = [Row("history", "History", "See what happened, and from where")]
 EVENTS_OF_A_PAGE = 25
 DETAILS = re.compile("[:;].*")
 """The part of a sentence on a type of events that says what its details mean, to programs."""
@@ -31,4 +31,6 @@ async def history_page(visit: Visiting, history: History) -> Response[Any]:
     )
 
 
-PAGES = [history_page]
+def pages(_parts: Parts) -> FeaturePages:
+    """Return the page, and its row."""
+    return FeaturePages([history_page], [Row("history", "History", "See what happened, and from where")])

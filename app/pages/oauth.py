@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.response import Redirect
-from litestar.types import ControllerRouterHandler
 
 from app.errors import BadRequest
+from app.http.feature import Parts
 from app.http.requests import InTransaction, Provided, check_request
 from app.oauth.authorization import AuthorizationRequest, AuthorizationService, InvalidApplication, Refusal, Step
 from app.oauth.controller import Clients, Grants
@@ -25,6 +25,7 @@ from app.pages.visit import (
     FOR_MEMBERS,
     LONGEST_PATH,
     SIGN_IN,
+    FeaturePages,
     Row,
     Visit,
     Visiting,
@@ -186,16 +187,12 @@ async def answer_device(
     return visit.redirect(DEVICE, "device-allowed" if decision == "allow" else "device-refused")
 
 
-PAGES: list[ControllerRouterHandler] = [
-    authorize,
-    authorize_by_form,
-    decide,
-    applications_page,
-    end_application,
-    device_page,
-    answer_device,
-]
-ROWS = [
-    Row("applications", "Applications", "Those that may act for you"),
-    Row("device", "Devices", "Let one in that has no browser"),
-]
+def pages(_parts: Parts) -> FeaturePages:
+    """Return the pages, and their rows."""
+    return FeaturePages(
+        [authorize, authorize_by_form, decide, applications_page, end_application, device_page, answer_device],
+        [
+            Row("applications", "Applications", "Those that may act for you"),
+            Row("device", "Devices", "Let one in that has no browser"),
+        ],
+    )

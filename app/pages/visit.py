@@ -10,6 +10,7 @@ from jinja2.utils import Namespace
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.response import Redirect, Template
+from litestar.types import ControllerRouterHandler
 from markupsafe import Markup
 
 from app.auth.browsers import BrowserSessions, SessionCookie
@@ -81,6 +82,14 @@ class Row(NamedTuple):
 
 HasPasskey = Callable[[int], Awaitable[bool]]
 """Returns whether the user with an id has a passkey."""
+
+
+class FeaturePages(NamedTuple):
+    """The pages of one feature, their rows in the overview, and who has a passkey, where the feature knows."""
+
+    routes: Sequence[ControllerRouterHandler]
+    rows: Sequence[Row] = ()
+    has_passkey: HasPasskey | None = None
 
 
 class Site:
