@@ -3,12 +3,13 @@
 from litestar import Controller, Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 
-from app.api_tokens.schemas import ApiTokenCreate, ApiTokenCreated, ApiTokenRead, RowId
+from app.api_tokens.schemas import ApiTokenCreate, ApiTokenCreated, ApiTokenRead
 from app.api_tokens.service import ApiTokenService, NoRightToScope, TokenNotFound, TooManyTokens
 from app.auth.guard import SignedInRequest, caller
 from app.http.access import FRESH, token_scopes
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided
+from app.http.schemas import RowId
 
 ApiTokens = Provided[ApiTokenService]
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from app.http.schemas import RowId
+
 MAX_SCOPES = 100
-RowId = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one token, for ever.", examples=[1])]
 Time = Annotated[datetime, Meta(tz=True)]
 Name = Annotated[
     str,

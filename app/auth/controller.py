@@ -13,7 +13,6 @@ from msgspec import UNSET
 from app.auth.credentials import CredentialService, InvalidResetToken, UserNotFound, WrongPassword
 from app.auth.guard import SignedInRequest, caller
 from app.auth.schemas import (
-    MAX_PARAMETERS,
     Accepted,
     PasswordChange,
     PasswordForm,
@@ -37,6 +36,7 @@ from app.http.client import calling_client
 from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided, check_coding, media_type
+from app.http.schemas import MAX_PARAMETERS
 from app.security.applications import Application, Applications
 from app.security.limits import Client
 from app.security.second_step import MfaRequired

@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-MAX_PARAMETERS = 100
+from app.http.schemas import FEW, TEXTS, FormText
+
 SessionId = Annotated[int, Meta(ge=1, le=2**53 - 1, description="Identifies one session.", examples=[1])]
 NewPassword = Annotated[
     str,
@@ -45,13 +46,6 @@ EmailAddress = Annotated[
         extra_json_schema={"format": "email"},
     ),
 ]
-
-
-FormText = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
-# Parameters that an operation doesn't know are texts, too. It stands below `then`, where generators of clients don't
-# look: they would make a type of it that has no place for a parameter that may be left out.
-TEXTS: dict[str, Any] = {"patternProperties": {"": {"type": "string", "pattern": r"^[^\x00]*$"}}}
-FEW = {"maxProperties": MAX_PARAMETERS}
 
 
 class PasswordForm(Struct):

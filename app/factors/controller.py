@@ -8,9 +8,8 @@ from app.auth.controller import NO_STORE
 from app.auth.guard import SignedInRequest, caller
 from app.errors import InvalidField, InvalidFields, TooManyRequests
 from app.factors.listing import FactorList
-from app.factors.proofs import Proof
 from app.factors.reauthentication import Reauthentication, WrongProof
-from app.factors.schemas import FactorsRead, RecoveryCodes, TotpConfirmation, TotpSecret
+from app.factors.schemas import FactorsRead, Proof, RecoveryCodes, TotpConfirmation, TotpSecret
 from app.factors.service import NoSecondFactor, NothingPending, TotpActive, TotpService
 from app.http.access import ANY_LEVEL, FRESH, OAUTH_ERRORS_KEY
 from app.http.openapi import raises

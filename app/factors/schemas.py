@@ -3,7 +3,11 @@
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.auth.schemas import CurrentPassword
+from app.factors.passkeys.schemas import EXAMPLE, SIGNED, SignedCredential
+from app.http.schemas import RowId
 
 Code = Annotated[
     str,
@@ -15,8 +19,6 @@ Code = Annotated[
         examples=["492039"],
     ),
 ]
-
-PasskeyId = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one passkey, for ever.", examples=[1])]
 
 
 class TotpSecret(Struct):
@@ -58,7 +60,7 @@ class TotpRead(Struct):
 class PasskeyRead(Struct):
     """A passkey as its owner sees it."""
 
-    id: PasskeyId
+    id: RowId
     name: Annotated[str, Meta(examples=["Telephone"])]
     created_at: Annotated[datetime, Meta(examples=["2026-01-31T12:00:00.123456Z"])]
     last_used_at: Annotated[datetime | None, Meta(description="When it last signed in.", examples=[None])]
@@ -71,3 +73,20 @@ class FactorsRead(Struct):
     totp: Annotated[TotpRead | None, Meta(examples=[{"created_at": "2026-01-31T12:00:00Z"}])]
     recovery_codes_left: Annotated[int, Meta(description="Of the ten.", examples=[9])]
     passkeys: Annotated[list[PasskeyRead], Meta(examples=[[]])]
+
+
+class Proof(Struct, forbid_unknown_fields=True):
+    """A proof of who you are: the password, with a code where there is a second factor; or a passkey alone."""
+
+    password: CurrentPassword | UnsetType = UNSET
+    otp: Code | UnsetType = UNSET
+    credential: (
+        Annotated[
+            SignedCredential,
+            Meta(
+                description="A signature of a challenge that `POST /passkeys/options` gave in this session.",
+                examples=[EXAMPLE | {"response": SIGNED}],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET

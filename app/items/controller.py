@@ -12,8 +12,9 @@ from app.http.idempotency import OnlyOnce
 from app.http.openapi import raises
 from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.http.requests import InTransaction, Provided
+from app.http.schemas import RowId
 from app.items.repository import ItemNotFound, NotYourItem
-from app.items.schemas import ItemCreate, ItemRead, ItemUpdate, RowId
+from app.items.schemas import ItemCreate, ItemRead, ItemUpdate
 from app.items.service import ItemService
 
 Items = Provided[ItemService]

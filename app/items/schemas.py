@@ -5,7 +5,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-RowId = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
+from app.http.schemas import RowId
+
 Title = Annotated[
     str,
     Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$", description="What it is called.", examples=["Umbrella"]),

@@ -19,6 +19,7 @@ from app.http.access import FORM_KEY, LENIENT, PUBLIC, SUPERUSER
 from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided
+from app.http.schemas import RowId
 from app.oauth.clients import ClientService, NoSecret
 from app.oauth.credentials import CredentialsService
 from app.oauth.device import DeviceService
@@ -39,7 +40,6 @@ from app.oauth.schemas import (
     GrantRead,
     Introspection,
     IntrospectionRequest,
-    RowId,
 )
 from app.security.applications import Application
 from app.security.limits import Client

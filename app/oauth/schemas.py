@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-RowId = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
+from app.http.schemas import FEW, TEXTS, FormText, RowId
+
 GrantType = Literal[
     "authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code"
 ]
@@ -129,7 +130,6 @@ class GrantRead(Struct):
     ]
 
 
-FormText = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
 ClientIdParameter = Annotated[FormText, Meta(description="The application.", examples=["8PmCUWNhVXvK4dCDoF1bE0Jr"])]
 SecretParameter = Annotated[
     FormText,
@@ -184,11 +184,6 @@ class DeviceForm(Struct):
     ]
     client_id: ClientIdParameter = ""
     client_secret: SecretParameter = ""
-
-
-# Parameters that a form doesn't know are texts, too. See `TEXTS` in app/http/openapi/rules.py.
-TEXTS: dict[str, Any] = {"patternProperties": {"": {"type": "string", "pattern": r"^[^\x00]*$"}}}
-FEW = {"maxProperties": 100}
 
 
 class DeviceAuthorizationRequest(Struct):

@@ -24,9 +24,10 @@ from app.http.client import calling_client
 from app.http.openapi import raises
 from app.http.paging import PAGE_HEADERS, Count, Cursor, Limit, Search, page_query, page_response
 from app.http.requests import Provided
+from app.http.schemas import RowId
 from app.users.models import User
 from app.users.repository import NameTaken
-from app.users.schemas import AddressUndo, EmailVerification, RightsUpdate, RowId, UserCreate, UserRead, UserUpdate
+from app.users.schemas import AddressUndo, EmailVerification, RightsUpdate, UserCreate, UserRead, UserUpdate
 from app.users.service import (
     InvalidVerificationToken,
     LastSuperuser,

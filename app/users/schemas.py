@@ -5,7 +5,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-RowId = Annotated[int, Meta(ge=1, le=2**63 - 1, description="Identifies one row, for ever.", examples=[1])]
+from app.auth.schemas import MailedToken
+from app.http.schemas import RowId
 
 Username = Annotated[
     str,
@@ -88,10 +89,10 @@ class RightsUpdate(Struct, forbid_unknown_fields=True):
 class AddressUndo(Struct, forbid_unknown_fields=True):
     """The token from the mail to the address before."""
 
-    token: Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00]*$", examples=["eyJhbGciOi..."])]
+    token: MailedToken
 
 
 class EmailVerification(Struct, forbid_unknown_fields=True):
     """The token from the mail."""
 
-    token: Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00]*$", examples=["eyJhbGciOi..."])]
+    token: MailedToken

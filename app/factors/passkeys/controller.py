@@ -12,11 +12,12 @@ from app.auth.schemas import Token
 from app.factors.passkeys.schemas import CreationOptions, PasskeyCreate, PasskeyForm, PasskeyUpdate, RequestOptions
 from app.factors.passkeys.service import PasskeyNotFound, PasskeyService, TooManyPasskeys
 from app.factors.passkeys.sign_in import PasskeySignIn
-from app.factors.schemas import PasskeyId, PasskeyRead
+from app.factors.schemas import PasskeyRead
 from app.http.access import ANY_LEVEL, FRESH, PUBLIC
 from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import Provided
+from app.http.schemas import RowId
 from app.security.applications import Application
 from app.security.limits import Client
 from app.security.second_step import SecondFactorNeeded
@@ -91,7 +92,7 @@ class PasskeyController(Controller):
         self,
         request: SignedInRequest,
         passkeys: Passkeys,
-        passkey_id: FromPath[PasskeyId],
+        passkey_id: FromPath[RowId],
         data: JSONBody[PasskeyUpdate],
     ) -> PasskeyRead:
         """Only you see the name."""
@@ -103,9 +104,7 @@ class PasskeyController(Controller):
         summary="Remove a passkey",
         responses=raises(SecondFactorNeeded, PasskeyNotFound),
     )
-    async def remove_passkey(
-        self, request: SignedInRequest, passkeys: Passkeys, passkey_id: FromPath[PasskeyId]
-    ) -> None:
+    async def remove_passkey(self, request: SignedInRequest, passkeys: Passkeys, passkey_id: FromPath[RowId]) -> None:
         """It doesn't sign in any more. Sessions that were signed in by a passkey don't count as such any longer.
 
         Needs a sign-in of the last minutes.

@@ -41,6 +41,7 @@ from app.http.lines import LINES_KEY, NDJSON
 from app.http.openapi.changes import DocumentChange, Node, OperationChange
 from app.http.problems import PROBLEM, OAuthProblem, Problem
 from app.http.requests import MAX_ID, MOMENT, choices_of
+from app.http.schemas import TEXTS
 
 # The errors that follow from the kind of operation: what the document calls each, when it comes, and a detail.
 ERRORS = {
@@ -67,9 +68,6 @@ HEADERS = {
 }
 HEADER_OF = {201: "Location", 401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 MAX_INT32 = 2**31 - 1
-# Parameters that a form doesn't know are texts, too. This stands below `then`, where generators of clients don't look:
-# they would make a type of it that has no place for a parameter that may be left out.
-TEXTS: Node = {"patternProperties": {"": {"type": "string", "pattern": r"^[^\x00]*$"}}}
 NOT_EMPTY = {"minLength": 1}
 DEFAULT_GRANT = "password"
 
