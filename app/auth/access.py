@@ -1,24 +1,19 @@
 """All that gives access to an account, and how it ends."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from app.auth.repository import SessionRepository
 from app.database.sessions import Transaction
 from app.security.applications import Applications
-
-
-class TokenKind(Protocol):
-    """A kind of token that a feature adds, such as API tokens."""
-
-    async def end_all(self, transaction: Transaction, user_id: int) -> object:
-        """End all tokens of a user."""
+from app.security.bearers import BearerKind
 
 
 class Access:
     """The access to accounts: by sessions, and by the tokens of other features."""
 
-    def __init__(self, sessions: SessionRepository, kinds: Mapping[str, TokenKind], applications: Applications) -> None:
+    def __init__(
+        self, sessions: SessionRepository, kinds: Mapping[str, BearerKind], applications: Applications
+    ) -> None:
         self.sessions = sessions
         self.kinds = kinds
         self.applications = applications

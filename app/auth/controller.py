@@ -31,13 +31,13 @@ from app.auth.sessions import SessionNotFound, SessionService
 from app.auth.sign_in import WrongCredentials
 from app.errors import OAuthError, TooManyRequests, UnsupportedMediaType
 from app.http.access import ANY_LEVEL, FORM_KEY, LENIENT, PUBLIC
-from app.http.bearers import PREFIX_LENGTH, BearerKind
 from app.http.client import calling_client
 from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided, check_coding, media_type
 from app.http.schemas import MAX_PARAMETERS
 from app.security.applications import Application, Applications
+from app.security.bearers import PREFIX_LENGTH, BearerKind
 from app.security.limits import Client
 from app.security.second_step import MfaRequired
 

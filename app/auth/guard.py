@@ -26,9 +26,9 @@ from app.http.access import (
     own_session_fields,
     right_of,
 )
-from app.http.bearers import PREFIX_LENGTH, BearerReader
 from app.http.client import calling_client
 from app.http.requests import decode
+from app.security.bearers import PREFIX_LENGTH, BearerReader
 from app.security.tokens import InvalidTokenError, UnknownKeyError
 
 SignedInRequest = Request[SignedIn, BearerReader, Any]

@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth.caller import SignedIn
 from app.database.models import now
-from app.http.bearers import BearerReader
 from app.http.requests import SAFE_METHODS
+from app.security.bearers import BearerReader
 
 MAX_AGE = timedelta(seconds=1)
 """The most by which the recorded time may be older than the write: a session that always writes is recorded once a

@@ -17,7 +17,6 @@ from msgspec import Struct
 from app.database.replicas import Replicas, Standby
 from app.database.sessions import Database
 from app.http.access import scoped
-from app.http.bearers import BearerKind
 from app.http.grants import Grant
 from app.http.paging import Cursors
 from app.http.requests import SAFE_METHODS
@@ -26,6 +25,7 @@ from app.jobs.mailboxes import MailQueue
 from app.jobs.queue import JobQueue
 from app.jobs.worker import JobHandler
 from app.security.applications import Applications
+from app.security.bearers import BearerKind
 from app.security.encryption import Encryption
 from app.security.events import Events
 from app.security.limits import Limits

@@ -1,7 +1,6 @@
 """The rules by which an application with a secret learns about a token that it holds (RFC 7662)."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 from msgspec import UNSET
 
@@ -11,24 +10,19 @@ from app.auth.repository import SessionRepository
 from app.auth.service import InvalidClient
 from app.oauth.repository import StoredClient
 from app.oauth.schemas import Introspection
+from app.security.bearers import PREFIX_LENGTH, BearerReader
 from app.security.tokens import REFRESH, Claims, InvalidTokenError, Tokens
-
-
-class Reader(Protocol):
-    """A reader of one kind of bearer token."""
-
-    def verify(self, token: str) -> Any:  # noqa: ANN401 - the reader's own
-        """Return what can be told from a token without the database. Raise InvalidTokenError."""
-
-    async def signed_in(self, verified: Any) -> Any:  # noqa: ANN401 - SignedIn
-        """Return the user of a token; None when it has ended."""
 
 
 class IntrospectionService:
     """The service that tells about tokens."""
 
     def __init__(
-        self, access_tokens: AccessTokens, tokens: Tokens, sessions: SessionRepository, others: Mapping[str, Reader]
+        self,
+        access_tokens: AccessTokens,
+        tokens: Tokens,
+        sessions: SessionRepository,
+        others: Mapping[str, BearerReader],
     ) -> None:
         """`others` are the readers of tokens that aren't access tokens, by their prefixes."""
         self.access_tokens = access_tokens
@@ -43,7 +37,7 @@ class IntrospectionService:
         """
         if not application.confidential:
             raise InvalidClient
-        reader = next((reader for prefix, reader in self.others.items() if token.startswith(prefix)), None)
+        reader = self.others.get(token[:PREFIX_LENGTH])
         try:
             if reader:
                 return about_user(await reader.signed_in(reader.verify(token)), self.tokens.issuer)
