@@ -5,6 +5,8 @@ import sys
 from collections.abc import Coroutine
 from typing import TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from app.database.failures import database_error
 from app.database.progress import bars
 from app.database.sessions import Database
@@ -28,7 +30,7 @@ def run(database: Database, work: Coroutine[None, None, Result]) -> Result:
 
     try:
         return asyncio.run(run_and_close())
-    except Exception as error:
+    except (AppError, SQLAlchemyError, OSError) as error:
         refusal = error if isinstance(error, AppError) else database_error(error)
         if refusal is None:
             raise

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import structlog
 from litestar import Request, Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -25,6 +26,7 @@ from app.http.requests import Provided
 from app.jobs.repository import JobRepository
 from app.security.passwords import Passwords
 
+log = structlog.stdlib.get_logger("metrics")
 PATH = "/metrics"
 CLIENT_GONE = 499
 """The status that is counted where no answer was begun, since the client had left; web servers log it, too."""
@@ -120,7 +122,8 @@ class Metrics(Instruments):
         """Set the gauges of jobs; they keep their values while the database is unreachable."""
         try:
             counts = await self.job_repository.count_by_state()
-        except (SQLAlchemyError, OSError):
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("jobs_not_counted", cause=type(error).__name__)
             return
         for state, count in counts._asdict().items():
             self.jobs.labels(state).set(count)

@@ -9,6 +9,7 @@ from httpx import AsyncClient
 from litestar import Litestar
 from msgspec.structs import replace
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
 from app.auth.caller import NO_SESSION
 from app.auth.models import LoginSession
@@ -34,6 +35,7 @@ from tests.outbox import deliver
 from tests.problems import assert_oauth_error, assert_problem, pointers
 
 WRONG = "The passkey could not be verified"
+REFUSED_BY_LIBRARY = ["origin", "rp_id", "unverified", "signature"]
 
 
 def five_minutes_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +171,7 @@ async def test_a_new_key_that_does_not_verify_is_422(alice: AsyncClient, wrong: 
 
 
 @on_sqlite
-@pytest.mark.parametrize("wrong", ["origin", "rp_id", "unverified", "signature", "handle", "client_data", "no_handle"])
+@pytest.mark.parametrize("wrong", [*REFUSED_BY_LIBRARY, "handle", "client_data", "challenge", "no_handle"])
 async def test_a_signature_that_does_not_verify_signs_nobody_in(
     client: AsyncClient, alice: AsyncClient, wrong: str
 ) -> None:
@@ -191,11 +193,16 @@ async def test_a_signature_that_does_not_verify_signs_nobody_in(
             response["signature"] = Authenticator().get(await request_options(client))["response"]["signature"]
         case "client_data":
             response["clientDataJSON"] = "bm8"
+        case "challenge":
+            response["clientDataJSON"] = b64(b'{"challenge": "A"}')
         case "no_handle":
             response["userHandle"] = None
-    refused = await sign_in_by(client, credential)
+    with capture_logs() as logs:
+        refused = await sign_in_by(client, credential)
     assert_oauth_error(refused, 401, "invalid_grant", WRONG)
     assert refused.headers["WWW-Authenticate"] == "Bearer"
+    causes = [line["cause"] for line in logs if line["event"] == "passkey_unverified"]
+    assert causes == (["InvalidAuthenticationResponse"] if wrong in REFUSED_BY_LIBRARY else [])
 
 
 @on_sqlite

@@ -15,6 +15,7 @@ import pytest
 from httpx import AsyncClient
 from litestar import Litestar, get
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from app.database.models import now
 from app.database.sessions import Database
@@ -177,8 +178,10 @@ async def test_jobs_are_counted_by_state(client: AsyncClient, parts: Parts) -> N
 async def test_metrics_answer_while_the_database_is_away(settings: Settings, tmp_path: Path) -> None:
     away = msgspec.structs.replace(settings, database_url=f"sqlite:///{tmp_path}/missing/file.sqlite3")
     async with client_of(create_app(away)) as client:
-        answer = await client.get("/metrics")
+        with capture_logs() as logs:
+            answer = await client.get("/metrics")
     assert answer.status_code == 200
+    assert {"event": "jobs_not_counted", "log_level": "warning", "cause": "OperationalError"} in logs
     assert "http_requests_in_flight 1.0" in answer.text
 
 

@@ -1,9 +1,11 @@
 """The relying party: the service as devices know it, and its checks of what they have signed (WebAuthn)."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from app.factors.passkeys.encoding import decoded, encoded
@@ -27,6 +29,8 @@ ALGORITHMS = (-8, -7, -257)
 TIMEOUT_MILLISECONDS = 300_000
 LONGEST_ID = 1023
 LONGEST_KEY = 2048
+
+log = structlog.stdlib.get_logger("passkeys")
 
 
 class UnverifiedError(Exception):
@@ -70,17 +74,16 @@ class RelyingParty(Struct, frozen=True):
         from webauthn import verify_registration_response  # noqa: PLC0415 - only where it is needed
         from webauthn.helpers.cose import COSEAlgorithmIdentifier  # noqa: PLC0415 - a large library, for few requests
 
-        try:
+        given, expected = msgspec.to_builtins(credential), bytes_of(challenge)
+        with unverified():
             verified = verify_registration_response(
-                credential=msgspec.to_builtins(credential),
-                expected_challenge=decoded(challenge),
+                credential=given,
+                expected_challenge=expected,
                 expected_rp_id=self.id,
                 expected_origin=self.origins,
                 require_user_verification=True,
                 supported_pub_key_algs=[COSEAlgorithmIdentifier(number) for number in ALGORITHMS],
             )
-        except Exception as error:  # The library also raises whatever its parsers of CBOR, keys and certificates do.
-            raise UnverifiedError from error
         if len(verified.credential_id) > LONGEST_ID or len(verified.credential_public_key) > LONGEST_KEY:
             raise UnverifiedError
         key = (verified.credential_id, verified.credential_public_key, verified.sign_count)
@@ -90,19 +93,31 @@ class RelyingParty(Struct, frozen=True):
         """Return a signature of a challenge by a key. Raise UnverifiedError, for a count that hasn't risen, too."""
         from webauthn import verify_authentication_response  # noqa: PLC0415 - as above
 
-        try:
+        given, expected = msgspec.to_builtins(credential), bytes_of(challenge)
+        with unverified():
             verified = verify_authentication_response(
-                credential=msgspec.to_builtins(credential),
-                expected_challenge=decoded(challenge),
+                credential=given,
+                expected_challenge=expected,
                 expected_rp_id=self.id,
                 expected_origin=self.origins,
                 credential_public_key=stored.public_key,
                 credential_current_sign_count=stored.sign_count,
                 require_user_verification=True,
             )
-        except Exception as error:  # As above.
-            raise UnverifiedError from error
         return Signature(verified.new_sign_count, verified.credential_backed_up)
+
+
+@contextmanager
+def unverified() -> Generator[None]:
+    """Raise UnverifiedError for whatever the library raises in the block, and log the type of that.
+
+    By the types an operator tells wrong keys from a library that has changed.
+    """
+    try:
+        yield
+    except Exception as error:  # The library also raises whatever its parsers of CBOR, keys and certificates do.
+        log.info("passkey_unverified", cause=type(error).__name__)
+        raise UnverifiedError from error
 
 
 class ClientData(Struct):
@@ -132,6 +147,14 @@ def challenge_of(client_data: str) -> str:
     try:
         return msgspec.json.decode(decoded(client_data), type=ClientData).challenge
     except (ValueError, RecursionError) as error:
+        raise UnverifiedError from error
+
+
+def bytes_of(challenge: str) -> bytes:
+    """Return the bytes of a challenge that client data names. Raise UnverifiedError."""
+    try:
+        return decoded(challenge)
+    except ValueError as error:
         raise UnverifiedError from error
 
 
