@@ -24,7 +24,8 @@ def run_worker(number: int, name: str | None, load: Any, sockets: Any, *options:
         shared = spec.build()
         bound_what_clients_hold(shared.get_fd())
         spec = None
-    MPServer._spawn_asgi_lifespan_worker(number, name, load, ((spec, shared), handle), *options)  # noqa: SLF001
+    sockets = ((spec, shared), handle)
+    MPServer._spawn_asgi_lifespan_worker(number, name, load, sockets, *options)  # noqa: SLF001 - no public one runs it
 
 
 def forget_signals_in_workers() -> None:

@@ -1,7 +1,6 @@
 """Engines: SQLite's pragmas, time-outs, connections that the server has closed, and the URLs of both databases."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -144,9 +143,9 @@ async def test_the_files_of_a_database_are_their_owners_alone(sqlite_url: str) -
         for database in (one, other):
             async with database.transaction() as transaction:
                 await transaction.execute(text("DELETE FROM users"))
-            assert [S_IMODE(os.stat(path).st_mode) for path in files] == [0o600] * 3  # noqa: PTH116
+            assert [S_IMODE(path.stat().st_mode) for path in files] == [0o600] * 3
             for path in files:
-                os.chmod(path, 0o644)  # noqa: PTH101
+                path.chmod(0o644)
 
 
 def test_the_file_of_a_new_database_is_its_owners_alone(empty_sqlite_url: str) -> None:
