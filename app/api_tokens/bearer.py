@@ -14,7 +14,7 @@ from app.security.random_tokens import digest, is_intact
 from app.security.tokens import InvalidTokenError
 
 
-class ApiTokens:
+class ApiTokenReader:
     """The reader of API tokens."""
 
     def __init__(self, tokens: ApiTokenRepository, events: Events) -> None:

@@ -2,7 +2,7 @@
 
 from litestar.openapi.spec import Tag
 
-from app.api_tokens.bearer import ApiTokens
+from app.api_tokens.bearer import ApiTokenReader
 from app.api_tokens.controller import ApiTokenController
 from app.api_tokens.jobs import ApiTokenMails
 from app.api_tokens.repository import ApiTokenRepository
@@ -25,7 +25,7 @@ def feature(parts: Parts) -> Feature:
     return Feature(
         routes=[ApiTokenController],
         tags=[Tag("API tokens", "Tokens for scripts, each of which may do what its scopes say, until it is ended.")],
-        bearers={PREFIX: ApiTokens(tokens, parts.events)},
+        bearers={PREFIX: ApiTokenReader(tokens, parts.events)},
         events=EVENTS,
         dependencies=provide(api_tokens=service),
         jobs=ApiTokenMails(credentials, parts.mail).handlers,

@@ -129,28 +129,31 @@ LIVE = (
 )
 SIGNED_IN = LIVE.where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"))
 IN_BROWSER = LIVE.add_columns(LoginSession.created_at).where(LoginSession.cookie_digest == bindparam("digest"))
-OWN_SESSION = (LoginSession.id == bindparam("session_id")) & (LoginSession.user_id == bindparam("owner"))
+THIS_SESSION = (LoginSession.id == bindparam("session_id")) & (LoginSession.user_id == bindparam("owner"))
 # A session of the person's own, and not one that an application acts by.
 OWN = LoginSession.client_id.is_(None)
 TOUCH = (
     update(LoginSession)
-    .where(OWN_SESSION, LoginSession.last_used_at <= bindparam("before"))
+    .where(THIS_SESSION, LoginSession.last_used_at <= bindparam("before"))
     .values(last_used_at=bindparam("now"))
     .returning(LoginSession.id)
 )
 KEEP_ALIVE = (
     update(LoginSession)
-    .where(OWN_SESSION, LoginSession.last_used_at <= bindparam("before"))
+    .where(THIS_SESSION, LoginSession.last_used_at <= bindparam("before"))
     .values(last_used_at=bindparam("now"), expires_at=bindparam("until"))
     .returning(LoginSession.id)
 )
 SET_COOKIE = (
-    update(LoginSession).where(OWN_SESSION).values(cookie_digest=bindparam("digest")).returning(LoginSession.created_at)
+    update(LoginSession)
+    .where(THIS_SESSION)
+    .values(cookie_digest=bindparam("digest"))
+    .returning(LoginSession.created_at)
 )
 # A slower request may bring an earlier time, which must not replace a later one.
 SET_LAST_WRITE = (
     update(LoginSession)
-    .where(OWN_SESSION, LoginSession.wrote_at.is_(None) | (LoginSession.wrote_at < bindparam("now")))
+    .where(THIS_SESSION, LoginSession.wrote_at.is_(None) | (LoginSession.wrote_at < bindparam("now")))
     .values(wrote_at=bindparam("now"))
     .returning(LoginSession.id)
 )

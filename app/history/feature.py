@@ -5,14 +5,14 @@ from litestar.openapi.spec import Tag
 
 from app.history.controller import HistoryController
 from app.history.repository import EventRepository
-from app.history.service import FORGET_JOB, History, HistoryService
+from app.history.service import FORGET_JOB, EventHistory, HistoryService
 from app.http.feature import Feature, Parts, provide_nearest
 from app.http.requests import choices
 
 
 def feature(parts: Parts) -> Feature:
     """Return what keeps security events as rows and lists them; without it, they are lines of the log alone."""
-    store = History(EventRepository(parts.database), parts.jobs, keep_days=parts.settings.events_keep_days)
+    store = EventHistory(EventRepository(parts.database), parts.jobs, keep_days=parts.settings.events_keep_days)
     parts.events.store = store
     return Feature(
         routes=[Router("/", route_handlers=[HistoryController], opt=choices(type=parts.events.types))],

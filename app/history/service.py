@@ -56,7 +56,7 @@ class HistoryService:
                 query = msgspec.structs.replace(query, after=page.last)
 
 
-class History:
+class EventHistory:
     """The store of security events."""
 
     def __init__(self, events: EventRepository, jobs: JobQueue, *, keep_days: int) -> None:

@@ -44,7 +44,7 @@ Check = Callable[[Request[Any, Any, Any], Any], Awaitable[None]]
 """Raises an error when a signed-in user may not make a request; the second argument is a SignedIn of `auth`."""
 
 
-class Brought:
+class Registry:
     """The things that all features bring together: each adds its own, and reads them when all are there."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Brought:
         """The checks of all features that the guard makes of each request."""
 
 
-class Parts(Brought):
+class Parts(Registry):
     """The parts from which features are built: made from the settings for each application, and closed with it."""
 
     def __init__(self, settings: Settings, features: Iterable[str] = ()) -> None:

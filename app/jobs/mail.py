@@ -64,7 +64,7 @@ class SmtpMailer:
         try:
             async with asyncio.timeout(SEND_WITHIN_SECONDS):
                 await client.connect()
-                with refusals():
+                with permanent_refusals():
                     await client.send_message(message)
             # The server has accepted the message: an error from here on must not have it sent again.
             with suppress(aiosmtplib.SMTPException):
@@ -151,7 +151,7 @@ class MailSender:
 
 
 @contextmanager
-def refusals() -> Generator[None]:
+def permanent_refusals() -> Generator[None]:
     """Raise MailRefusedError where the server refuses the one recipient, or the message, with a code of 5xx.
 
     A sender that is refused, and a name and password, are the operator's to mend; so they stay errors of the server.

@@ -20,8 +20,8 @@ from app.http.grants import Grant
 from app.http.openapi import raises
 from app.http.requests import InTransaction, Provided
 from app.http.schemas import RowId
+from app.oauth.client_credentials import ClientCredentialsService
 from app.oauth.clients import ClientService, NoSecret
-from app.oauth.credentials import CredentialsService
 from app.oauth.device import DeviceService
 from app.oauth.exchange import CodeService, Exchange
 from app.oauth.grants import GrantNotFound, GrantService
@@ -205,7 +205,7 @@ def code_grant(codes: CodeService) -> Grant:
     return Grant(answer, CodeForm)
 
 
-def credentials_grant(credentials: CredentialsService) -> Grant:
+def credentials_grant(credentials: ClientCredentialsService) -> Grant:
     """Return the grant by which an application gets a token of its own."""
 
     async def answer(form: Mapping[str, str], client: Client, application: Application | None) -> Token:

@@ -15,6 +15,7 @@ from app.http.feature import Feature, Parts, provide
 from app.http.grants import Grant
 from app.oauth.authentication import StoredApplications
 from app.oauth.authorization import AuthorizationService
+from app.oauth.client_credentials import ClientCredentialsService
 from app.oauth.clients import CODE_GRANT, CREDENTIALS_GRANT, DEVICE_GRANT, ClientService
 from app.oauth.commands import create_client
 from app.oauth.controller import (
@@ -25,7 +26,6 @@ from app.oauth.controller import (
     credentials_grant,
     device_grant,
 )
-from app.oauth.credentials import CredentialsService
 from app.oauth.device import DeviceService
 from app.oauth.exchange import CodeService
 from app.oauth.grants import GrantService
@@ -129,7 +129,9 @@ def create_grants(parts: Parts, devices: DeviceService) -> dict[str, Grant]:
     auth = create_auth_service(parts)
     id_tokens = IdTokens(parts.signing_keys, parts.settings.url)
     lifetime = lifetimes(parts.settings).access
-    own = CredentialsService(rows.client_tokens, parts.tokens, parts.applications, parts.events, lifetime=lifetime)
+    own = ClientCredentialsService(
+        rows.client_tokens, parts.tokens, parts.applications, parts.events, lifetime=lifetime
+    )
     codes = CodeService(rows.codes, rows.grants, rows.sessions, auth, id_tokens, parts.events)
     grants = {CREDENTIALS_GRANT: credentials_grant(own)}
     if has_pages(parts):

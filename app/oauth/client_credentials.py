@@ -17,7 +17,7 @@ from app.security.tokens import ACCESS, Tokens
 SUBJECT = "client:{}"
 
 
-class CredentialsService:
+class ClientCredentialsService:
     """The service that gives applications tokens of their own."""
 
     def __init__(
