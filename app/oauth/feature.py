@@ -54,8 +54,8 @@ CALLED_BY_PAGES = ("/token", "/revoke", "/userinfo")
 """The paths that pages of applications may call in a browser."""
 
 
-class Repositories:
-    """The repositories of an application's database."""
+class OAuthParts:
+    """The repositories and services of which those of this feature are built, each made once."""
 
     def __init__(self, parts: Parts) -> None:
         database = parts.database
@@ -66,39 +66,37 @@ class Repositories:
         self.client_tokens = ClientTokenRepository(database)
         self.sessions = SessionRepository(database)
         self.credentials = CredentialRepository(database)
+        self.auth = create_auth_service(parts)
+        self.access_tokens = AccessTokens(parts.tokens, self.sessions, parts.applications)
+        self.id_tokens = IdTokens(parts.signing_keys, parts.settings.url)
+        self.grant_service = GrantService(self.grants, self.clients, parts.events)
 
 
 def feature(parts: Parts) -> Feature:
     """Return the applications, what people grant them, and the ways in which they get tokens."""
-    rows = Repositories(parts)
-    parts.applications.store = create_store(parts, rows)
-    clients = ClientService(rows.clients, parts.events, parts.scopes)
-    grants = GrantService(rows.grants, rows.clients, parts.events)
-    devices = create_device_service(parts)
+    own = OAuthParts(parts)
+    parts.applications.store = StoredApplications(
+        own.clients, own.grants, own.client_tokens, own.access_tokens, own.id_tokens
+    )
+    clients = ClientService(own.clients, parts.events, parts.scopes)
+    devices = create_device_service(parts, own)
     return Feature(
         routes=[ClientController, GrantController, ProtocolController],
         tags=[Tag("Applications", "Other applications, which sign people in and act for them (OAuth 2.1).")],
         dependencies=provide(
             clients=clients,
-            grants=grants,
+            grants=own.grant_service,
             devices=devices,
-            introspection=create_introspection_service(parts),
-            authorization=create_authorization_service(parts),
+            introspection=IntrospectionService(own.access_tokens, parts.tokens, own.sessions, parts.bearers),
+            authorization=create_authorization_service(parts, own),
         ),
         events=EVENTS,
         metadata=metadata(parts),
-        grants=create_grants(parts, devices),
-        layers=[origin_layer(parts, rows.clients)],
-        chores=[rows.codes.purge, rows.devices.purge, rows.client_tokens.purge],
+        grants=create_grants(parts, own, devices),
+        layers=[origin_layer(parts, own.clients)],
+        chores=[own.codes.purge, own.devices.purge, own.client_tokens.purge],
         commands=[create_client(clients)],
     )
-
-
-def create_store(parts: Parts, rows: Repositories) -> StoredApplications:
-    """Return what the rest of the service knows of applications."""
-    access_tokens = AccessTokens(parts.tokens, rows.sessions, parts.applications)
-    id_tokens = IdTokens(parts.signing_keys, parts.settings.url)
-    return StoredApplications(rows.clients, rows.grants, rows.client_tokens, access_tokens, id_tokens)
 
 
 def metadata(parts: Parts) -> dict[str, object]:
@@ -123,17 +121,14 @@ def metadata(parts: Parts) -> dict[str, object]:
     return said
 
 
-def create_grants(parts: Parts, devices: DeviceService) -> dict[str, Grant]:
+def create_grants(parts: Parts, own: OAuthParts, devices: DeviceService) -> dict[str, Grant]:
     """Return the ways in which applications get tokens; where there are no pages, only that which needs no person."""
-    rows = Repositories(parts)
-    auth = create_auth_service(parts)
-    id_tokens = IdTokens(parts.signing_keys, parts.settings.url)
     lifetime = lifetimes(parts.settings).access
-    own = ClientCredentialsService(
-        rows.client_tokens, parts.tokens, parts.applications, parts.events, lifetime=lifetime
+    client_credentials = ClientCredentialsService(
+        own.client_tokens, parts.tokens, parts.applications, parts.events, lifetime=lifetime
     )
-    codes = CodeService(rows.codes, rows.grants, rows.sessions, auth, id_tokens, parts.events)
-    grants = {CREDENTIALS_GRANT: credentials_grant(own)}
+    codes = CodeService(own.codes, own.grants, own.sessions, own.auth, own.id_tokens, parts.events)
+    grants = {CREDENTIALS_GRANT: credentials_grant(client_credentials)}
     if has_pages(parts):
         grants |= {CODE_GRANT: code_grant(codes)}
     if parts.account_url:
@@ -152,30 +147,19 @@ def has_pages(parts: Parts) -> bool:
     return parts.settings.account_pages and "pages" in parts.features
 
 
-def create_device_service(parts: Parts) -> DeviceService:
+def create_device_service(parts: Parts, own: OAuthParts) -> DeviceService:
     """Return the service that lets devices in."""
-    rows = Repositories(parts)
-    grants = GrantService(rows.grants, rows.clients, parts.events)
-    return DeviceService(rows.devices, grants, rows.credentials, create_auth_service(parts), parts.limits)
+    return DeviceService(own.devices, own.grant_service, own.credentials, own.auth, parts.limits)
 
 
-def create_introspection_service(parts: Parts) -> IntrospectionService:
-    """Return the service that tells applications about tokens."""
-    sessions = SessionRepository(parts.database)
-    access_tokens = AccessTokens(parts.tokens, sessions, parts.applications)
-    return IntrospectionService(access_tokens, parts.tokens, sessions, parts.bearers)
-
-
-def create_authorization_service(parts: Parts) -> AuthorizationService:
+def create_authorization_service(parts: Parts, own: OAuthParts) -> AuthorizationService:
     """Return the service that answers /authorize."""
-    rows = Repositories(parts)
-    grants = GrantService(rows.grants, rows.clients, parts.events)
     return AuthorizationService(
-        rows.clients,
-        rows.grants,
-        rows.codes,
-        rows.credentials,
-        grants,
+        own.clients,
+        own.grants,
+        own.codes,
+        own.credentials,
+        own.grant_service,
         issuer=parts.settings.url,
         scopes=parts.scopes,
     )

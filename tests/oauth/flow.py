@@ -16,7 +16,7 @@ from app.auth.service import AuthService
 from app.database.models import now
 from app.oauth.clients import DEVICE_GRANT, ClientService, Registered
 from app.oauth.exchange import challenge_of
-from app.oauth.feature import create_authorization_service
+from app.oauth.feature import OAuthParts, create_authorization_service
 from app.oauth.repository import ClientRepository, GrantRepository
 from app.oauth.schemas import ClientCreate
 from app.security.id_tokens import half_digest
@@ -86,7 +86,7 @@ def answer_in(location: str) -> dict[str, str]:
 
 async def new_code(person: Person, registered: Registered, **changes: str | None) -> str:
     """Let a person grant an application what it asks for, and return the code."""
-    service = create_authorization_service(parts_of(person.app))
+    service = create_authorization_service(parts_of(person.app), OAuthParts(parts_of(person.app)))
     request = await service.read(list(parameters(registered, **changes).items()))
     return answer_in(await service.approve(request, person.user, BROWSER))["code"]
 

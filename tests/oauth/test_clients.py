@@ -13,7 +13,7 @@ from sqlalchemy import update
 from app.database.models import now
 from app.oauth.authorization import InvalidApplication, Step
 from app.oauth.clients import Registered
-from app.oauth.feature import create_authorization_service
+from app.oauth.feature import OAuthParts, create_authorization_service
 from app.oauth.models import OAuthClient
 from app.oauth.repository import StoredClient
 from app.operations.migrations import migrate
@@ -294,7 +294,7 @@ def test_the_operators_command_registers_an_application(empty_sqlite_url: str) -
 async def test_the_docs_are_an_application_from_the_start(app: Litestar, client: AsyncClient) -> None:
     """Its row is made when it is first used, once; it has every scope, and answers go to the docs alone."""
     person, address = await new_person(app), "http://127.0.0.1:8000/docs/oauth2-redirect.html"
-    service = create_authorization_service(parts_of(app))
+    service = create_authorization_service(parts_of(app), OAuthParts(parts_of(app)))
     given = {**parameters(DOCS), "redirect_uri": address, "scope": " ".join(parts_of(app).scopes)}
     request, again = [await service.read(list(given.items())) for _ in range(2)]
     assert request == again

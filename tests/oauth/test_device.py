@@ -13,7 +13,7 @@ from app.database.models import now
 from app.errors import TooManyRequests
 from app.oauth.clients import DEVICE_GRANT, Registered
 from app.oauth.device import DeviceService, UnknownUserCode
-from app.oauth.feature import create_device_service
+from app.oauth.feature import OAuthParts, create_device_service
 from app.oauth.models import DeviceCode
 from tests.auth.oauth import bearer, execute, refresh
 from tests.factories import parts_of
@@ -43,7 +43,7 @@ async def wait(app: Litestar) -> None:
 
 def devices_of(app: Litestar) -> DeviceService:
     """Return the service that lets devices in."""
-    return create_device_service(parts_of(app))
+    return create_device_service(parts_of(app), OAuthParts(parts_of(app)))
 
 
 async def answer(person: Person, code: str, *, is_allowed: bool = True) -> None:

@@ -6,7 +6,7 @@ from litestar import Litestar
 
 from app.oauth.authorization import Step
 from app.oauth.clients import Registered
-from app.oauth.feature import create_authorization_service
+from app.oauth.feature import OAuthParts, create_authorization_service
 from app.settings import Settings
 from tests.auth.oauth import bearer, open_session, refresh
 from tests.factories import PASSWORD, add_user, parts_of
@@ -26,7 +26,7 @@ from tests.outbox import deliver, token_in
 
 async def is_asked(person: Person, application: Registered) -> bool:
     """Return whether a person would be asked before the application gets a code."""
-    service = create_authorization_service(parts_of(person.app))
+    service = create_authorization_service(parts_of(person.app), OAuthParts(parts_of(person.app)))
     request = await service.read(list(parameters(application).items()))
     return await service.next_step(request, person.user) is Step.CONSENT
 
