@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -51,9 +51,8 @@ class SigningKeyRepository(Repository[StoredSigningKey]):
 
     async def store(self, row: KeyRow) -> None:
         """Add a key, unless its algorithm has one of this number already."""
-        values = {name: getattr(row, name) for name in row.__struct_fields__}
         async with self.database.transaction() as transaction:
-            await transaction.execute(ADD[self.database.engine.dialect.name], values)
+            await transaction.execute(ADD[self.database.engine.dialect.name], structs.asdict(row))
 
     async def raise_lifetime(self, kid: str, token_seconds: int) -> None:
         """Record that a key signs tokens that are valid for so long, unless some are valid for longer."""
