@@ -16,9 +16,10 @@ from app.database.models import now
 from app.database.sessions import retry_on_deadlock
 from app.errors import BadRequest
 from app.oauth.clients import CODE_GRANT
+from app.oauth.codes.repository import CodeRepository
 from app.oauth.grants import GrantService
 from app.oauth.redirects import answer_to, is_registered
-from app.oauth.repository import ClientRepository, CodeRepository, GrantRepository, StoredClient
+from app.oauth.repository import ClientRepository, GrantRepository, StoredClient
 from app.security.limits import Client
 from app.security.random_tokens import base62, digest
 

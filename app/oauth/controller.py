@@ -22,8 +22,8 @@ from app.http.requests import InTransaction, Provided
 from app.http.schemas import RowId
 from app.oauth.client_credentials import ClientCredentialsService
 from app.oauth.clients import ClientService, NoSecret
-from app.oauth.device import DeviceService
-from app.oauth.exchange import CodeService, Exchange
+from app.oauth.codes.service import CodeService, Exchange
+from app.oauth.devices.service import DeviceService
 from app.oauth.grants import GrantNotFound, GrantService
 from app.oauth.introspection import IntrospectionService
 from app.oauth.repository import ClientNotFound, StoredClient

@@ -17,6 +17,8 @@ from app.oauth.authentication import StoredApplications
 from app.oauth.authorization import AuthorizationService
 from app.oauth.client_credentials import ClientCredentialsService
 from app.oauth.clients import CODE_GRANT, CREDENTIALS_GRANT, DEVICE_GRANT, ClientService
+from app.oauth.codes.repository import CodeRepository
+from app.oauth.codes.service import CodeService
 from app.oauth.commands import create_client
 from app.oauth.controller import (
     ClientController,
@@ -26,16 +28,14 @@ from app.oauth.controller import (
     credentials_grant,
     device_grant,
 )
-from app.oauth.device import DeviceService
-from app.oauth.exchange import CodeService
+from app.oauth.devices.repository import DeviceRepository
+from app.oauth.devices.service import DeviceService
 from app.oauth.grants import GrantService
 from app.oauth.introspection import IntrospectionService
 from app.oauth.repository import (
     BuiltIn,
     ClientRepository,
     ClientTokenRepository,
-    CodeRepository,
-    DeviceRepository,
     GrantRepository,
 )
 from app.security.id_tokens import IdTokens

@@ -1,4 +1,4 @@
-"""The statements on applications, on what people have granted them, and on authorization codes."""
+"""The statements on applications, on what people have granted them, and on tokens of their own."""
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
@@ -11,19 +11,12 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from app.auth.models import LoginSession
 from app.database.failures import refusals
-from app.database.models import columns_of, now, table_of
+from app.database.models import columns_of, now
 from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Database, Transaction
 from app.errors import Conflict, NotFound
-from app.oauth.models import (
-    AuthorizationCode,
-    ClientToken,
-    DeviceCode,
-    OAuthClient,
-    OAuthGrant,
-    OAuthOrigin,
-)
+from app.oauth.models import ClientToken, OAuthClient, OAuthGrant, OAuthOrigin
 
 
 class ClientNotFound(NotFound):
@@ -241,150 +234,6 @@ class GrantRepository(Repository[OAuthGrant]):
         await transaction.execute(delete(OAuthGrant).where(OAuthGrant.user_id == user_id))
 
 
-class StoredCode(Struct, frozen=True):
-    """An authorization code, with whom it is for."""
-
-    user_id: int
-    client_row_id: int
-    grant_id: int
-    session_id: int | None
-    redirect_uri: str
-    challenge: str
-    scope: str
-    nonce: str | None
-    amr: str
-    authenticated_at: datetime
-
-
-def amr_now(columns: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[str]:
-    """Return the methods that the session has now in which a code or a device was approved.
-
-    A session loses a level that it had by a factor that is removed, and what it has approved loses that with it.
-    """
-    return func.coalesce(LoginSession.amr, columns["amr"])
-
-
-CODES = table_of(AuthorizationCode).c
-CODE = (
-    select(
-        OAuthGrant.user_id,
-        OAuthGrant.client_row_id,
-        *(amr_now(CODES) if name == "amr" else CODES[name] for name in StoredCode.__struct_fields__[2:]),
-    )
-    .join(OAuthGrant, OAuthGrant.id == CODES.grant_id)
-    .outerjoin(LoginSession, LoginSession.id == CODES.approved_in)
-    .where(CODES.digest == bindparam("code"))
-)
-
-
-class CodeRepository(Repository[AuthorizationCode]):
-    """The rows of `authorization_codes`."""
-
-    model_type = AuthorizationCode
-
-    async def create(self, transaction: Transaction, columns: dict[str, Any]) -> None:
-        """Add a code."""
-        await transaction.execute(insert(AuthorizationCode).values(**columns, used=False))
-
-    async def find(self, digest: bytes, transaction: Transaction | None = None) -> StoredCode | None:
-        """Return a code, used or not; None when there is none."""
-        rows = await self.rows(CODE, {"code": digest}, transaction)
-        return StoredCode(*rows[0]) if rows else None
-
-    async def spend(self, transaction: Transaction, digest: bytes, session_id: int | None, until: datetime) -> bool:
-        """Mark a code as used, by a session or in vain; of many calls one succeeds, the others return False.
-
-        It is kept until then, and no longer ends with the browser's session that it was made in.
-        """
-        spent = (
-            update(AuthorizationCode)
-            .where(CODES.digest == digest, CODES.used.is_(False), CODES.expires_at > now())
-            .values(used=True, session_id=session_id, approved_in=None, expires_at=until)
-        )
-        return (await transaction.execute(spent.returning(CODES.digest))).first() is not None
-
-    async def purge(self) -> int:
-        """Delete the codes that nobody can use any more, and whose sessions have ended; return their number."""
-        return await delete_in_batches(self.database, AuthorizationCode, AuthorizationCode.expires_at <= now())
-
-
-class StoredDevice(Struct, frozen=True):
-    """A device that waits, or that a person has answered; `user_id` is that person's."""
-
-    digest: bytes
-    client_row_id: int
-    scope: str
-    is_allowed: bool | None
-    grant_id: int | None
-    user_id: int | None
-    amr: str | None
-    authenticated_at: datetime | None
-    interval: int
-    asked_at: datetime
-    expires_at: datetime
-
-
-DEVICES = table_of(DeviceCode).c
-OTHERS = {"user_id": OAuthGrant.user_id, "amr": amr_now(DEVICES)}
-STORED_DEVICES = (
-    select(*(OTHERS[name] if name in OTHERS else DEVICES[name] for name in StoredDevice.__struct_fields__))
-    .outerjoin_from(DeviceCode, OAuthGrant, OAuthGrant.id == DEVICES.grant_id)
-    .outerjoin(LoginSession, LoginSession.id == DEVICES.approved_in)
-)
-DEVICE = STORED_DEVICES.where(DEVICES.digest == bindparam("code"))
-WAITING = STORED_DEVICES.where(
-    DEVICES.user_code == bindparam("typed"), DEVICES.is_allowed.is_(None), DEVICES.expires_at > bindparam("at")
-)
-RECORD_QUESTION = (
-    update(DeviceCode)
-    .where(DEVICES.digest == bindparam("code"))
-    .values(asked_at=bindparam("at"), interval=bindparam("seconds"))
-    .returning(DEVICES.digest)
-)
-
-
-class DeviceRepository(Repository[DeviceCode]):
-    """The rows of `device_codes`."""
-
-    model_type = DeviceCode
-
-    async def create(self, transaction: Transaction, columns: dict[str, Any]) -> None:
-        """Add a device. Raise ClientNotFound when its application has just been removed."""
-        with refusals(duplicate=Conflict, orphan=ClientNotFound):
-            await transaction.execute(insert(DeviceCode).values(**columns))
-
-    async def find(self, digest: bytes, transaction: Transaction | None = None) -> StoredDevice | None:
-        """Return a device by its own code; None when there is none."""
-        rows = await self.rows(DEVICE, {"code": digest}, transaction)
-        return StoredDevice(*rows[0]) if rows else None
-
-    async def waiting(self, user_code: str, moment: datetime) -> StoredDevice | None:
-        """Return the device that waits with a person's code; None when there is none, or it was answered."""
-        rows = await self.rows(WAITING, {"typed": user_code, "at": moment})
-        return StoredDevice(*rows[0]) if rows else None
-
-    async def record_question(self, digest: bytes, moment: datetime, interval: int) -> None:
-        """Record that a device has asked, and the seconds that it has to wait from now on."""
-        await self.rows(RECORD_QUESTION, {"code": digest, "at": moment, "seconds": interval})
-
-    async def answer(self, transaction: Transaction, digest: bytes, columns: dict[str, Any], moment: datetime) -> bool:
-        """Store a person's answer; return False when there is one already, or the time is over."""
-        waits = (DEVICES.digest == digest) & DEVICES.is_allowed.is_(None) & (DEVICES.expires_at > moment)
-        answered = update(DeviceCode).where(waits).values(**columns).returning(DEVICES.digest)
-        return (await transaction.execute(answered)).first() is not None
-
-    async def spend(self, transaction: Transaction, digest: bytes) -> bool:
-        """Delete a device that was let in; of many calls one succeeds, the others return False."""
-        allowed = (DEVICES.digest == digest) & DEVICES.is_allowed.is_(True)
-        return (
-            await transaction.execute(delete(DeviceCode).where(allowed).returning(DEVICES.digest))
-        ).first() is not None
-
-    async def purge(self) -> int:
-        """Delete the devices whose time is over, and return their number."""
-        return await delete_in_batches(self.database, DeviceCode, DeviceCode.expires_at <= now())
-
-
 APPLICATION_OF_TOKEN = (
     select(OAuthClient.scope)
     .join(ClientToken, ClientToken.client_row_id == OAuthClient.id)
@@ -420,3 +269,11 @@ class ClientTokenRepository(Repository[ClientToken]):
     async def purge(self) -> int:
         """Delete the tokens that have expired, and return their number."""
         return await delete_in_batches(self.database, ClientToken, ClientToken.expires_at <= now())
+
+
+def amr_now(columns: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[str]:
+    """Return the methods that the session has now in which a code or a device was approved.
+
+    A session loses a level that it had by a factor that is removed, and what it has approved loses that with it.
+    """
+    return func.coalesce(LoginSession.amr, columns["amr"])

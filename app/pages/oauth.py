@@ -13,7 +13,7 @@ from app.http.feature import Parts
 from app.http.requests import InTransaction, Provided, check_request
 from app.oauth.authorization import AuthorizationRequest, AuthorizationService, InvalidApplication, Refusal, Step
 from app.oauth.controller import Clients, Grants
-from app.oauth.device import DeviceService
+from app.oauth.devices.service import DeviceService
 from app.oauth.grants import GrantNotFound
 from app.oauth.redirects import source_of
 from app.oauth.repository import ClientNotFound

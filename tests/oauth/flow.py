@@ -15,7 +15,7 @@ from app.auth.repository import SessionRepository
 from app.auth.service import AuthService
 from app.database.models import now
 from app.oauth.clients import DEVICE_GRANT, ClientService, Registered
-from app.oauth.exchange import challenge_of
+from app.oauth.codes.service import challenge_of
 from app.oauth.feature import OAuthParts, create_authorization_service
 from app.oauth.repository import ClientRepository, GrantRepository
 from app.oauth.schemas import ClientCreate

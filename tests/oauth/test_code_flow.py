@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 from app.auth.models import LoginSession
 from app.database.models import now
 from app.oauth.authorization import InvalidApplication
-from app.oauth.exchange import challenge_of
+from app.oauth.codes.service import challenge_of
 from app.oauth.models import AuthorizationCode, OAuthClient
 from tests.auth.oauth import bearer, execute, fetch, refresh
 from tests.factories import PASSWORD, add_user

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from app.database.models import now
 from app.errors import TooManyRequests
 from app.oauth.clients import DEVICE_GRANT, Registered
-from app.oauth.device import DeviceService, UnknownUserCode
+from app.oauth.devices.service import DeviceService, UnknownUserCode
 from app.oauth.feature import OAuthParts, create_device_service
 from app.oauth.models import DeviceCode
 from tests.auth.oauth import bearer, execute, refresh

@@ -11,8 +11,8 @@ from sqlalchemy import delete, update
 
 from app.auth.service import InvalidClient, InvalidRefreshToken
 from app.oauth.clients import CREDENTIALS_GRANT, DEVICE_GRANT
-from app.oauth.device import DeviceCodeExpired
-from app.oauth.exchange import InvalidCode
+from app.oauth.codes.service import InvalidCode
+from app.oauth.devices.service import DeviceCodeExpired
 from app.oauth.models import OAuthClient, OAuthGrant
 from app.security.signing.algorithms import GENERATORS
 from app.settings import Settings

@@ -16,8 +16,9 @@ from app.database.models import now
 from app.database.sessions import retry_on_deadlock
 from app.errors import BadRequest, OAuthError
 from app.oauth.clients import DEVICE_GRANT
+from app.oauth.devices.repository import DeviceRepository, StoredDevice
 from app.oauth.grants import GrantService
-from app.oauth.repository import ClientNotFound, DeviceRepository, StoredClient, StoredDevice
+from app.oauth.repository import ClientNotFound, StoredClient
 from app.security.limits import Client, Limits, account_of_id
 from app.security.random_tokens import base62, digest
 

@@ -15,7 +15,8 @@ from app.database.models import now
 from app.database.sessions import retry_on_deadlock
 from app.errors import OAuthError
 from app.oauth.clients import CODE_GRANT
-from app.oauth.repository import CodeRepository, GrantRepository, StoredClient, StoredCode
+from app.oauth.codes.repository import CodeRepository, StoredCode
+from app.oauth.repository import GrantRepository, StoredClient
 from app.security.events import Events
 from app.security.id_tokens import IdTokens
 from app.security.limits import Client
