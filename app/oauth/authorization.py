@@ -31,6 +31,9 @@ PROMPTS = {"none", "login", "consent"}
 SECONDS = re.compile(r"[0-9]{1,9}\Z")
 SINCE = "auth_after"
 """The parameter by which /authorize tells itself since when a person has had to sign in again."""
+MOMENT = re.compile(r"[0-9]{1,11}\Z")
+CLOCKS = timedelta(minutes=1)
+"""The most by which the clocks of two machines of this service differ."""
 
 
 class InvalidApplication(BadRequest):
@@ -134,8 +137,8 @@ class AuthorizationService:
         if user.authenticated_at is None:
             return True
         proved = user.authenticated_at.replace(microsecond=0)
-        if request.since is not None:
-            return proved < request.since
+        if request.since is not None and proved < request.since:
+            return True
         if "login" in request.prompt:
             return True
         return request.max_age is not None and proved < now() - timedelta(seconds=request.max_age)
@@ -160,8 +163,8 @@ class AuthorizationService:
         prompt = " ".join(sorted(request.prompt - {"login"}))
         kept = [(name, value) for name, value in request.pairs if name not in {"prompt", "max_age", SINCE}]
         asked_again = "login" in request.prompt or request.max_age is not None
-        moment = request.since or now()
-        since = [(SINCE, str(int(moment.timestamp())))] if asked_again or request.since else []
+        moment = now() if asked_again else request.since
+        since = [(SINCE, str(int(moment.timestamp())))] if moment else []
         return [*kept, *([("prompt", prompt)] if prompt else []), *since]
 
     @retry_on_deadlock
@@ -301,12 +304,15 @@ class RequestReader:
         return int(given[name])
 
     def moment(self, given: dict[str, str]) -> datetime | None:
-        """Return since when the person has had to sign in again; None where they needn't."""
-        if SINCE not in given:
+        """Return since when the person has had to sign in again; None where they needn't.
+
+        Anybody can send the parameter, and so it never makes a request ask for less. A time that this service can't
+        have set is passed over, as unknown parameters are (RFC 6749, section 3.1).
+        """
+        if not MOMENT.match(given.get(SINCE, "")):
             return None
-        if not re.match(r"[0-9]{1,11}\Z", given[SINCE]):
-            self.refuse("invalid_request", f"{SINCE} must be a time")
-        return datetime.fromtimestamp(int(given[SINCE]), UTC)
+        moment = datetime.fromtimestamp(int(given[SINCE]), UTC)
+        return moment if moment <= now() + CLOCKS else None
 
 
 def refusal(redirect_uri: str, state: str | None, issuer: str, error: str, description: str | None) -> Refusal:

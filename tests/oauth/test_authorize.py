@@ -164,6 +164,26 @@ async def test_a_person_signs_in_again_where_the_application_wants_it(app: Lites
         assert "code" in answer_of(await browser.get(back))
 
 
+@on_sqlite
+@pytest.mark.parametrize("moment", ["0", "1", "99999999999", "soon", "1" * 400])
+async def test_nobody_who_sends_a_time_is_asked_for_less(app: Litestar, moment: str) -> None:
+    """`auth_after` is this service's own: from elsewhere it can't switch off what the application wants."""
+    application, browser = await add_client(app), await new_browser(app)
+    await code_by_browser(browser, application)
+    await execute(app, update(LoginSession).values(authenticated_at=now() - timedelta(days=5)))
+    silent = answer_of(await authorize(browser, application, prompt="none", max_age="1", auth_after=moment))
+    assert (silent["error"], "code" in silent) == ("login_required", False)
+    assert "code" in answer_of(await authorize(browser, application, auth_after=moment))
+    for changes in ({"prompt": "login"}, {"max_age": "1"}):
+        sent = await authorize(browser, application, auth_after=moment, **changes)
+        assert sent.headers["location"].startswith("/account/confirm?next=")
+        (back,) = parse_qs(urlsplit(sent.headers["location"]).query)["next"]
+        assert (await browser.get(back)).headers["location"].startswith("/account/confirm?next=")
+        await execute(app, update(LoginSession).values(authenticated_at=now()))
+        assert "code" in answer_of(await browser.get(back))
+        await execute(app, update(LoginSession).values(authenticated_at=now() - timedelta(days=5)))
+
+
 async def test_an_answer_for_one_person_goes_back_for_nobody_else(app: Litestar, client: AsyncClient) -> None:
     """Nor is an application told who is signed in before it has been granted something."""
     application = await add_client(app)
