@@ -1,7 +1,7 @@
 """Devices that are let in from elsewhere: the codes, the waiting, and who may answer."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from app.oauth.clients import DEVICE_GRANT, Registered
 from app.oauth.devices.service import DeviceService, UnknownUserCode
 from app.oauth.feature import OAuthParts, create_device_service
 from app.oauth.models import DeviceCode
+from app.oauth.repository import DeviceRepository, StoredDevice
 from tests.auth.oauth import bearer, execute, refresh
 from tests.factories import parts_of
 from tests.oauth.flow import BROWSER, DEVICE, Person, add_client, credentials, id_claims, needs_own_keys, new_person
@@ -130,6 +131,26 @@ async def test_wrong_codes_are_limited_by_person(app: Litestar, client: AsyncCli
     with pytest.raises(TooManyRequests):
         await devices.find(codes["user_code"], alice.user)
     await devices.find(codes["user_code"], bob.user)
+
+
+async def test_guesses_at_once_are_limited_too(
+    app: Litestar, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A right code among them counts for nothing, once ten others were wrong while it was looked up."""
+    application, alice = await add_client(app, **DEVICE), await new_person(app)
+    codes = await begin(client, application)
+    devices, waiting = devices_of(app), DeviceRepository.waiting
+
+    async def wait_for_the_others(self: DeviceRepository, user_code: str, moment: datetime) -> StoredDevice | None:
+        device = await waiting(self, user_code, moment)
+        if device:
+            guesses = (devices.find("BBBBBBBB", alice.user) for _ in range(10))
+            await asyncio.gather(*guesses, return_exceptions=True)
+        return device
+
+    monkeypatch.setattr(DeviceRepository, "waiting", wait_for_the_others)
+    with pytest.raises(TooManyRequests):
+        await devices.find(codes["user_code"], alice.user)
 
 
 async def test_an_application_that_has_no_devices_is_refused(app: Litestar, client: AsyncClient) -> None:

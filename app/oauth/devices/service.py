@@ -120,7 +120,8 @@ class DeviceService:
     async def find(self, typed: str, user: SignedIn) -> StoredDevice:
         """Return the device that waits with a code, however the code was typed.
 
-        Raise UnknownUserCode, which counts as a wrong guess, and TooManyRequests.
+        Raise UnknownUserCode, which counts as a wrong guess, and TooManyRequests: also for a right code, when so many
+        guesses at once were wrong meanwhile.
         """
         account = account_of_id(user.id)
         await self.limits.check(WRONG_CODES, account)
@@ -129,6 +130,7 @@ class DeviceService:
         if device is None:
             await self.limits.hit(WRONG_CODES, account)
             raise UnknownUserCode
+        await self.limits.check(WRONG_CODES, account)
         return device
 
     @retry_on_deadlock
