@@ -159,6 +159,13 @@ class ProtocolController(Controller):
         application = known(await state.parts.applications.authenticate(form, authorization_of(request)))
         return Response(await introspection.about(required(form, "token"), application), headers=NO_STORE)
 
+
+class DeviceController(Controller):
+    """The endpoint of devices, which is there where a page takes the code that they show."""
+
+    tags = ["Applications"]
+    opt = PUBLIC | LENIENT
+
     @post(
         "/device_authorization",
         status_code=200,

@@ -22,6 +22,7 @@ from app.oauth.codes.service import CodeService
 from app.oauth.commands import create_client
 from app.oauth.controller import (
     ClientController,
+    DeviceController,
     GrantController,
     ProtocolController,
     code_grant,
@@ -80,8 +81,9 @@ def feature(parts: Parts) -> Feature:
     )
     clients = ClientService(own.clients, parts.events, parts.scopes)
     devices = create_device_service(parts, own)
+    for_devices = [DeviceController] if has_pages(parts) else []
     return Feature(
-        routes=[ClientController, GrantController, ProtocolController],
+        routes=[ClientController, GrantController, ProtocolController, *for_devices],
         tags=[Tag("Applications", "Other applications, which sign people in and act for them (OAuth 2.1).")],
         dependencies=provide(
             clients=clients,
@@ -115,9 +117,8 @@ def metadata(parts: Parts) -> dict[str, object]:
             "response_modes_supported": ["query"],
             "code_challenge_methods_supported": ["S256"],
             "authorization_response_iss_parameter_supported": True,
+            "device_authorization_endpoint": f"{url}/device_authorization",
         }
-    if parts.account_url:
-        said["device_authorization_endpoint"] = f"{url}/device_authorization"
     return said
 
 
@@ -130,9 +131,7 @@ def create_grants(parts: Parts, own: OAuthParts, devices: DeviceService) -> dict
     codes = CodeService(own.codes, own.grants, own.sessions, own.auth, own.id_tokens, parts.events)
     grants = {CREDENTIALS_GRANT: credentials_grant(client_credentials)}
     if has_pages(parts):
-        grants |= {CODE_GRANT: code_grant(codes)}
-    if parts.account_url:
-        grants |= {DEVICE_GRANT: device_grant(devices)}
+        grants |= {CODE_GRANT: code_grant(codes), DEVICE_GRANT: device_grant(devices)}
     return grants
 
 

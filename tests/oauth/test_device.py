@@ -7,17 +7,20 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 from litestar import Litestar
+from msgspec.structs import replace
 from sqlalchemy import update
 
 from app.database.models import now
 from app.errors import TooManyRequests
+from app.main import create_app
 from app.oauth.clients import DEVICE_GRANT, Registered
 from app.oauth.devices.service import DeviceService, UnknownUserCode
 from app.oauth.feature import OAuthParts, create_device_service
 from app.oauth.models import DeviceCode
 from app.oauth.repository import DeviceRepository, StoredDevice
+from app.settings import Settings
 from tests.auth.oauth import bearer, execute, refresh
-from tests.factories import parts_of
+from tests.factories import connect_to, on_sqlite, parts_of
 from tests.oauth.flow import BROWSER, DEVICE, Person, add_client, credentials, id_claims, needs_own_keys, new_person
 
 SCOPE = "openid offline_access items:read"
@@ -162,3 +165,18 @@ async def test_an_application_that_has_no_devices_is_refused(app: Litestar, clie
     devices = await add_client(app, **DEVICE)
     more = await client.post("/device_authorization", data={**credentials(devices), "scope": "users:read"})
     assert more.json()["error"] == "invalid_scope"
+
+
+@on_sqlite
+async def test_without_pages_no_device_is_told_to_wait(settings: Settings) -> None:
+    """Nobody could type its code, also where mails lead to pages of the operator's own."""
+    app = create_app(replace(settings, account_pages=False, account_url="https://pages.example.com/me"))
+    async with connect_to(app) as client:
+        application = await add_client(app, **DEVICE)
+        server = (await client.get("/.well-known/oauth-authorization-server")).json()
+        assert "device_authorization_endpoint" not in server
+        assert DEVICE_GRANT not in server["grant_types_supported"]
+        data = {"grant_type": DEVICE_GRANT, "device_code": "x", **credentials(application)}
+        assert (await client.post("/token", data=data)).json()["error"] == "unsupported_grant_type"
+        assert (await client.post("/device_authorization", data=credentials(application))).status_code == 404
+        assert "/device_authorization" not in (await client.get("/openapi.json")).json()["paths"]
