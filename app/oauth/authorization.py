@@ -71,7 +71,6 @@ class AuthorizationRequest(Struct, frozen=True):
     max_age: int | None
     since: datetime | None
     """When a person was asked to sign in again: an earlier sign-in isn't enough."""
-    login_hint: str
     subject: str | None
     """The only person for whom the application wants an answer; None for whoever is signed in."""
     pairs: Sequence[tuple[str, str]]
@@ -226,7 +225,6 @@ class RequestReader:
             prompt=self.prompt(given),
             max_age=self.seconds(given, "max_age"),
             since=self.moment(given),
-            login_hint=given.get("login_hint", ""),
             subject=self.subject(given),
             pairs=pairs,
         )

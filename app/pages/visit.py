@@ -46,6 +46,8 @@ FOR_MEMBERS = FOR_ALL | {MEMBERS_KEY: True}
 OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]*\Z")
 # Of a path within an address, where a character may take three. Proxies take 8 KB of headers, and a form has 16 KB.
 LONGEST_PATH = 6000
+LONGEST_HINT = 320
+"""Of the characters of the longest address."""
 # Nobody comes back to these.
 DECISION = "/authorize/decision"
 PASSED_ONCE = (
@@ -218,6 +220,7 @@ class Visit:
             "form": self.form,
             "form_token": self.site.form_tokens.issue(self.subject),
             "next": "" if self.next == ACCOUNT else self.next,
+            "login_hint": login_hint(self.next),
             "notice": NOTICES.get(self.request.query_params.get("done", "")),
             "problem": None,
             "errors": {},
@@ -286,10 +289,20 @@ def way_out(path: str) -> str:
 
     A browser lets a form lead nowhere else, by redirects neither. It is empty where the path stays here.
     """
-    parts = urlsplit(path)
-    uris = parse_qs(parts.query).get("redirect_uri", []) if parts.path == "/authorize" else []
-    match = SOURCE.match(uris[0]) if uris else None
+    match = SOURCE.match(asked_of(path, "redirect_uri"))
     return match[0] if match else ""
+
+
+def login_hint(path: str) -> str:
+    """Return the name by which an application expects whoever signs in; it is empty where the path leads to none."""
+    return asked_of(path, "login_hint")[:LONGEST_HINT]
+
+
+def asked_of(path: str, name: str) -> str:
+    """Return a parameter of an application's request, to which a path leads; an empty text where there is none."""
+    parts = urlsplit(path)
+    values = parse_qs(parts.query).get(name) if parts.path == "/authorize" else None
+    return values[0] if values else ""
 
 
 def has_route(request: Request[Any, Any, Any]) -> bool:

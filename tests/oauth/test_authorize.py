@@ -19,6 +19,7 @@ from tests.factories import client_of, on_sqlite
 from tests.oauth.browsers import allow, answer_of, authorize, code_by_browser, new_browser
 from tests.oauth.flow import CALLBACK, add_client, credentials, exchange, parameters
 from tests.oauth.test_redirects import TRICKS
+from tests.pages.person import Person
 
 pytestmark = pytest.mark.usefixtures("client")  # The application runs, and its connections are closed at the end.
 
@@ -225,6 +226,22 @@ async def test_the_form_to_sign_in_may_lead_to_the_application(app: Litestar, cl
         page = await client.get("/account/sign-in", params={"next": f"/authorize?{urlencode({'redirect_uri': uri})}"})
         assert "EVIL" not in page.headers["content-security-policy"]
         assert page.headers["content-security-policy"].count("script-src") == 1
+
+
+@on_sqlite
+async def test_the_form_to_sign_in_has_the_name_that_the_application_expects(app: Litestar) -> None:
+    """It is a text and nothing else, and nothing but a way to an application brings one."""
+    application, person = await add_client(app), Person(app)
+    hint = '"><b>' + "a" * 400
+    for name, shown in (("bob", "bob"), (hint, hint[:320]), (None, "")):
+        sent = await authorize(person.client, application, login_hint=name)
+        assert (await person.open(sent.headers["location"])).form.fields["username"] == shown
+    for path in ("/account?login_hint=bob", "/authorize/x?login_hint=bob", "/items?a=/authorize?login_hint=bob"):
+        page = await person.open(f"/account/sign-in?{urlencode({'next': path, 'login_hint': 'bob'})}")
+        assert page.form.fields["username"] == ""
+    sent = await authorize(person.client, application, login_hint="bob")
+    page = await person.refused(sent.headers["location"], 401, username="carol", password="wrong")
+    assert page.form.fields["username"] == "carol"
 
 
 async def test_a_no_goes_back_and_grants_nothing(app: Litestar) -> None:
