@@ -94,12 +94,8 @@ def parameter_name(refusal: Mapping[str, str]) -> str:
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Problem | OAuthProblem]:
-    """Return the answer to an exception; log a bug with its traceback, and an outage with its cause."""
-    mapped = app_error(error)
-    if mapped.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("unhandled exception", exc_info=error)
-    elif isinstance(mapped, Unavailable) and mapped is not error:
-        log.warning("service unavailable", cause=cause_of(error))
+    """Return the answer to an exception, which is logged."""
+    mapped = log_failure(error)
     headers = mapped.headers
     if isinstance(mapped, OAuthError):
         body = OAuthProblem(
@@ -115,6 +111,16 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
         errors=mapped.errors if isinstance(mapped, InvalidFields) else UNSET,
     )
     return Response(problem, status_code=mapped.status, media_type=PROBLEM, headers=headers)
+
+
+def log_failure(error: Exception) -> AppError:
+    """Log a bug with its traceback, and an outage with its cause; return the application's error for the exception."""
+    mapped = app_error(error)
+    if mapped.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("unhandled exception", exc_info=error)
+    elif isinstance(mapped, Unavailable) and mapped is not error:
+        log.warning("service unavailable", cause=cause_of(error))
+    return mapped
 
 
 def cause_of(error: Exception) -> str:

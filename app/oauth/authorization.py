@@ -170,9 +170,9 @@ class AuthorizationService:
     async def approve(self, request: AuthorizationRequest, user: SignedIn, client: Client) -> str:
         """Grant a request, and return where the answer goes. Raise Refusal when the person's account is disabled.
 
-        The grant has the request's scopes from now on, beside those that it had. Raise ClientNotFound, too. Raise
-        Refusal as well for somebody else than the request is for: only here, so that nobody is told who is signed in
-        before they have been granted something.
+        The grant has the request's scopes from now on, beside those that it had. Raise ClientNotFound and SessionEnded,
+        too, and Refusal as well for somebody else than the request is for: only here, so that nobody is told who is
+        signed in before they have been granted something.
         """
         if request.subject not in {None, str(user.id)}:
             raise self.refusal(request, "login_required", "Somebody else is signed in")

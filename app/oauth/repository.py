@@ -15,7 +15,7 @@ from app.database.models import columns_of, now
 from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Database, Transaction
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, Unauthorized
 from app.oauth.models import ClientToken, OAuthClient, OAuthGrant, OAuthOrigin
 
 
@@ -23,6 +23,10 @@ class ClientNotFound(NotFound):
     """No application has that id."""
 
     detail = "Application not found"
+
+
+class SessionEnded(Unauthorized):
+    """The session in which a person answers has just ended, or what they had granted before."""
 
 
 class StoredClient(Struct, frozen=True):

@@ -1,6 +1,7 @@
 """The pages of applications: /authorize, and in the account those that may act for a person, and devices."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
@@ -10,13 +11,14 @@ from litestar.response import Redirect
 
 from app.errors import BadRequest
 from app.http.feature import Parts
+from app.http.problems import app_error, log_failure
 from app.http.requests import InTransaction, Provided, check_request
 from app.oauth.authorization import AuthorizationRequest, AuthorizationService, InvalidApplication, Refusal, Step
 from app.oauth.controller import Clients, Grants
 from app.oauth.devices.service import DeviceService
 from app.oauth.grants import GrantNotFound
 from app.oauth.redirects import source_of
-from app.oauth.repository import ClientNotFound
+from app.oauth.repository import ClientNotFound, SessionEnded
 from app.pages.forms import id_in, required
 from app.pages.visit import (
     CONFIRM,
@@ -27,6 +29,7 @@ from app.pages.visit import (
     SIGN_IN,
     FeaturePages,
     Row,
+    SignInNeeded,
     Visit,
     Visiting,
     check_level,
@@ -41,6 +44,8 @@ LONGEST_CODE = 40
 ROOM = 100
 """For what /authorize adds to its own address when it sends somebody to sign in."""
 MAX_FORM_BYTES = 8 * 1024
+FAILURES = {500: "server_error", 503: "temporarily_unavailable"}
+"""The errors that an application is told in place of statuses: a redirect has none."""
 Authorization = Provided[AuthorizationService]
 
 
@@ -56,18 +61,36 @@ async def authorize(visit: Visiting, authorization: Authorization, state: State)
     query = visit.request.scope["query_string"].decode("latin-1")
     try:
         request = await read(authorization, query)
-        step = await authorization.next_step(request, visit.user)
-        if step is not Step.SIGN_IN:
-            await check_session(visit, authorization, request)
-        match step:
-            case Step.SIGN_IN:
-                return to_sign_in(visit, authorization, request)
-            case Step.CONSENT:
-                return consent_page(visit, request, query, state.parts.scopes)
-            case Step.NOTHING:
-                return await approve(visit, authorization, request)
+        with failures_sent_back(authorization, request):
+            step = await authorization.next_step(request, visit.user)
+            if step is not Step.SIGN_IN:
+                await check_session(visit, authorization, request)
+            match step:
+                case Step.SIGN_IN:
+                    return to_sign_in(visit, authorization, request, CONFIRM if visit.user else SIGN_IN)
+                case Step.CONSENT:
+                    return consent_page(visit, request, query, state.parts.scopes)
+                case Step.NOTHING:
+                    return await approve(visit, authorization, request)
     except Refusal as refusal:
         return visit.redirect(refusal.location)
+
+
+@contextmanager
+def failures_sent_back(authorization: AuthorizationService, request: AuthorizationRequest) -> Generator[None]:
+    """Raise Refusal when the block fails by an outage or a bug, which is logged as elsewhere.
+
+    An application whose redirect URI is good is told (RFC 6749, section 4.1.2.1).
+    """
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        code = FAILURES.get(app_error(error).status)
+        if code is None:
+            raise
+        raise authorization.refusal(request, code, log_failure(error).detail) from error
 
 
 async def check_session(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> None:
@@ -90,7 +113,8 @@ async def decide(visit: Visiting, authorization: Authorization) -> Response[Any]
             return visit.redirect(f"{AUTHORIZE}?{query}")
         if visit.form.get("decision") != "allow":
             raise authorization.refusal(request, "access_denied", "The person has said no")
-        return await approve(visit, authorization, request)
+        with failures_sent_back(authorization, request):
+            return await approve(visit, authorization, request)
     except Refusal as refusal:
         return visit.redirect(refusal.location)
 
@@ -124,17 +148,26 @@ def address_with(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 async def approve(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> Response[Any]:
-    """Return the way back to an application, with a code. Raise InvalidApplication when it has just been removed."""
+    """Return the way back to an application, with a code; the way to sign in, when the session has just ended.
+
+    Raise InvalidApplication when the application has just been removed, and Refusal.
+    """
     try:
         return visit.redirect(await authorization.approve(request, visit.member, visit.client))
     except ClientNotFound:
         raise InvalidApplication from None
+    except SessionEnded:
+        if "none" in request.prompt:
+            raise authorization.refusal(request, "login_required") from None
+        return to_sign_in(visit, authorization, request, SIGN_IN)
 
 
-def to_sign_in(visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest) -> Response[Any]:
-    """Return the way to sign in, or once more where somebody is, and back to here."""
+def to_sign_in(
+    visit: Visit, authorization: AuthorizationService, request: AuthorizationRequest, page: str
+) -> Response[Any]:
+    """Return the way to a page to sign in, and back to here."""
     back = f"{AUTHORIZE}?{urlencode(authorization.after_sign_in(request))}"
-    return visit.redirect(f"{CONFIRM if visit.user else SIGN_IN}?{urlencode({'next': back})}")
+    return visit.redirect(f"{page}?{urlencode({'next': back})}")
 
 
 def consent_page(visit: Visit, request: AuthorizationRequest, query: str, about: dict[str, str]) -> Response[Any]:
@@ -183,7 +216,10 @@ async def answer_device(
         application = await clients.read(device.client_row_id)
         wants = [state.parts.scopes[scope] for scope in device.scope.split()]
         return visit.page("device-question.html", application=application.name, wants=wants)
-    await devices.answer(device, visit.member, visit.client, is_allowed=decision == "allow")
+    try:
+        await devices.answer(device, visit.member, visit.client, is_allowed=decision == "allow")
+    except SessionEnded:
+        raise SignInNeeded from None
     return visit.redirect(DEVICE, "device-allowed" if decision == "allow" else "device-refused")
 
 

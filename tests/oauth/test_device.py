@@ -14,10 +14,10 @@ from app.database.models import now
 from app.errors import TooManyRequests
 from app.main import create_app
 from app.oauth.clients import DEVICE_GRANT, Registered
+from app.oauth.devices.repository import DeviceRepository, StoredDevice
 from app.oauth.devices.service import DeviceService, UnknownUserCode
 from app.oauth.feature import OAuthParts, create_device_service
 from app.oauth.models import DeviceCode
-from app.oauth.repository import DeviceRepository, StoredDevice
 from app.settings import Settings
 from tests.auth.oauth import bearer, execute, refresh
 from tests.factories import connect_to, on_sqlite, parts_of

@@ -2,28 +2,34 @@
 
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from httpx import AsyncClient
 from litestar import Litestar
 from sqlalchemy import delete, update
+from structlog.testing import capture_logs
 
+from app.auth.models import LoginSession
 from app.auth.service import InvalidClient, InvalidRefreshToken
+from app.oauth.authorization import AuthorizationService
 from app.oauth.clients import CREDENTIALS_GRANT, DEVICE_GRANT
+from app.oauth.codes.repository import CodeRepository
 from app.oauth.codes.service import InvalidCode
-from app.oauth.devices.service import DeviceCodeExpired
+from app.oauth.devices.service import DeviceCodeExpired, DeviceService
 from app.oauth.models import OAuthClient, OAuthGrant
 from app.security.signing.algorithms import GENERATORS
 from app.settings import Settings
 from app.users.models import User
 from tests.auth.oauth import Pair, bearer, execute, refresh
 from tests.auth.signing import kid, running, wait
-from tests.factories import parts_of
-from tests.oauth.browsers import allow, authorize, new_browser
+from tests.factories import add_user, parts_of
+from tests.oauth.browsers import allow, answer_of, authorize, browser_of, code_by_browser, new_browser
 from tests.oauth.flow import (
     BROWSER,
     CALLBACK,
+    DEVICE,
     VERIFIER,
     add_client,
     credentials,
@@ -35,7 +41,9 @@ from tests.oauth.flow import (
 )
 from tests.oauth.test_client_credentials import OWN
 from tests.oauth.test_device import answer, begin
+from tests.pages.person import Page
 
+pytestmark = pytest.mark.usefixtures("client")  # The application runs, and its connections are closed at the end.
 MINUTE = timedelta(minutes=1)
 
 
@@ -108,6 +116,75 @@ async def test_an_application_is_removed_once_it_has_proved_who_it_is(app: Lites
         with pytest.raises(error):
             await ways[kind].answer(form, BROWSER, own.client)
     assert await items_status(client, tokens) == 401
+
+
+# The browser's session, and the database ------------------------------------------------------------------------------
+
+
+def sign_out_before(monkeypatch: pytest.MonkeyPatch, app: Litestar, service: type, method: str) -> None:
+    """End all sessions when a service's method is called, which knows of none of that."""
+    act = getattr(service, method)
+
+    async def sign_out_and_act(*arguments: Any, **named: Any) -> object:  # noqa: ANN401 - the method's
+        await execute(app, delete(LoginSession))
+        return await act(*arguments, **named)
+
+    monkeypatch.setattr(service, method, sign_out_and_act)
+
+
+@pytest.mark.in_process("that reach into the application's process")
+async def test_the_session_ends_before_the_code_is_made(app: Litestar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person signs in and comes back; an application that wants no question is told."""
+    application = await add_client(app, first_party=True)
+    user_id = (await add_user(app, "alice")).id
+    sign_out_before(monkeypatch, app, AuthorizationService, "approve")
+    silent = answer_of(await authorize(await browser_of(app, user_id), application, prompt="none"))
+    assert (silent["error"], "code" in silent) == ("login_required", False)
+    browser = await browser_of(app, user_id)
+    sent = await authorize(browser, application)
+    assert sent.status_code == 303
+    assert sent.headers["location"].startswith("/account/sign-in?next=%2Fauthorize%3F")
+    assert (await browser.get(sent.headers["location"])).status_code == 200
+
+
+@pytest.mark.in_process("that reach into the application's process")
+async def test_the_session_ends_before_a_device_is_let_in(
+    app: Litestar, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application, browser = await add_client(app, **DEVICE), await new_browser(app)
+    code = (await begin(client, application))["user_code"]
+    form = Page(await browser.get("/account/device")).form
+    sign_out_before(monkeypatch, app, DeviceService, "answer")
+    sent = await browser.post("/account/device", data={**form.fields, "code": code, "decision": "allow"})
+    assert (sent.status_code, sent.headers["location"]) == (303, "/account/sign-in?next=%2Faccount%2Fdevice")
+
+
+@pytest.mark.in_process("that reach into the application's process")
+@pytest.mark.parametrize(
+    ("failure", "error", "event"),
+    [
+        (TimeoutError, "temporarily_unavailable", "service unavailable"),
+        (ZeroDivisionError, "server_error", "unhandled exception"),
+    ],
+)
+async def test_an_application_is_told_of_a_failure(
+    app: Litestar, monkeypatch: pytest.MonkeyPatch, failure: type[Exception], error: str, event: str
+) -> None:
+    """It waits for an answer at its redirect URI, and the operator finds a line in the log."""
+    application, browser = await add_client(app), await new_browser(app)
+    page = await authorize(browser, application)
+    await code_by_browser(browser, application)
+
+    async def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(CodeRepository, "create", fail)
+    for send in (partial(authorize, browser, application), partial(allow, browser, page)):
+        with capture_logs() as lines:
+            told = answer_of(await send())
+        assert (told["error"], told["state"], "code" in told) == (error, "state-of-the-tests", False)
+        assert [line["event"] for line in lines if line["event"] == event] == [event]
+    assert (await browser.get("/authorize?client_id=unknown")).status_code == 400
 
 
 # The grace of ten seconds ---------------------------------------------------------------------------------------------

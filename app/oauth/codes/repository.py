@@ -7,12 +7,14 @@ from msgspec import Struct
 from sqlalchemy import bindparam, insert, select, update
 
 from app.auth.models import LoginSession
+from app.database.failures import refusals
 from app.database.models import now, table_of
 from app.database.purge import delete_in_batches
 from app.database.repository import Repository
 from app.database.sessions import Transaction
+from app.errors import Conflict
 from app.oauth.models import AuthorizationCode, OAuthGrant
-from app.oauth.repository import amr_now
+from app.oauth.repository import SessionEnded, amr_now
 
 
 class StoredCode(Struct, frozen=True):
@@ -49,8 +51,9 @@ class CodeRepository(Repository[AuthorizationCode]):
     model_type = AuthorizationCode
 
     async def create(self, transaction: Transaction, columns: dict[str, Any]) -> None:
-        """Add a code."""
-        await transaction.execute(insert(AuthorizationCode).values(**columns, used=False))
+        """Add a code. Raise SessionEnded."""
+        with refusals(duplicate=Conflict, orphan=SessionEnded):
+            await transaction.execute(insert(AuthorizationCode).values(**columns, used=False))
 
     async def find(self, digest: bytes, transaction: Transaction | None = None) -> StoredCode | None:
         """Return a code, used or not; None when there is none."""

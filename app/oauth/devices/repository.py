@@ -14,7 +14,7 @@ from app.database.repository import Repository
 from app.database.sessions import Transaction
 from app.errors import Conflict
 from app.oauth.models import DeviceCode, OAuthGrant
-from app.oauth.repository import ClientNotFound, amr_now
+from app.oauth.repository import ClientNotFound, SessionEnded, amr_now
 
 
 class StoredDevice(Struct, frozen=True):
@@ -77,10 +77,11 @@ class DeviceRepository(Repository[DeviceCode]):
         await self.rows(RECORD_QUESTION, {"code": digest, "at": moment, "seconds": interval})
 
     async def answer(self, transaction: Transaction, digest: bytes, columns: dict[str, Any], moment: datetime) -> bool:
-        """Store a person's answer; return False when there is one already, or the time is over."""
+        """Store a person's answer; return False when there is one already, or the time is over. Raise SessionEnded."""
         waits = (DEVICES.digest == digest) & DEVICES.is_allowed.is_(None) & (DEVICES.expires_at > moment)
         answered = update(DeviceCode).where(waits).values(**columns).returning(DEVICES.digest)
-        return (await transaction.execute(answered)).first() is not None
+        with refusals(duplicate=Conflict, orphan=SessionEnded):
+            return (await transaction.execute(answered)).first() is not None
 
     async def spend(self, transaction: Transaction, digest: bytes) -> bool:
         """Delete a device that was let in; of many calls one succeeds, the others return False."""

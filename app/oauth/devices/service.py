@@ -135,7 +135,7 @@ class DeviceService:
 
     @retry_on_deadlock
     async def answer(self, device: StoredDevice, user: SignedIn, client: Client, *, is_allowed: bool) -> None:
-        """Let a device in, or not; the first answer counts. Raise UnknownUserCode."""
+        """Let a device in, or not; the first answer counts. Raise UnknownUserCode and SessionEnded."""
         async with self.database.transaction() as transaction:
             if not await self.credentials.lock_active(transaction, user.id, None):
                 raise UnknownUserCode
