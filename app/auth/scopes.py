@@ -27,7 +27,12 @@ def read_scope(text: str | None, known: Container[str]) -> str | None:
 
 
 def narrow(granted: str | None, asked: str | None) -> str | None:
-    """Return the scopes that were asked for, or all that are granted. Raise InvalidScope for more than those."""
+    """Return the scopes that were asked for, or all that are granted.
+
+    Raise InvalidScope for more than those, and where none is granted.
+    """
+    if granted == "":
+        raise InvalidScope
     if asked is None or granted is None:
         return asked or granted
     if not set(asked.split()) <= set(granted.split()):

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NoReturn
@@ -89,7 +89,6 @@ class AuthorizationService:
         given: GrantService,
         *,
         issuer: str,
-        scopes: Container[str],
     ) -> None:
         self.database = clients.database
         self.clients = clients
@@ -98,7 +97,6 @@ class AuthorizationService:
         self.credentials = credentials
         self.given = given
         self.issuer = issuer
-        self.scopes = scopes
 
     async def read(self, pairs: Sequence[tuple[str, str]]) -> AuthorizationRequest:
         """Return the request that parameters make; an empty one counts as absent.
@@ -252,8 +250,7 @@ class RequestReader:
     def scope(self, given: dict[str, str]) -> str:
         """Return the scopes that are asked for, each once; without any, the application's."""
         scopes = list(dict.fromkeys(given.get("scope", self.client.scope).split(" ")))
-        allowed = [scope for scope in self.client.scope.split() if scope in self.service.scopes]
-        if not set(scopes) <= set(allowed):
+        if not set(scopes) <= set(self.client.scope.split()):
             self.refuse("invalid_scope", "A scope is unknown, or more than the client may ask for")
         return " ".join(scopes)
 

@@ -71,7 +71,7 @@ class ClientService:
         changes = {name: value for name, value in structs.asdict(data).items() if value is not UNSET}
         async with self.database.transaction() as transaction:
             row = await self.clients.to_change(transaction, row_id)
-            whole = ClientUpdate(**{**as_lists(row), **changes})
+            whole = ClientUpdate(**{**as_lists(row, self.scopes), **changes})
             self.check(whole, confidential=row.confidential)
             for name, value in as_texts(changes).items():
                 setattr(row, name, value)
@@ -146,12 +146,12 @@ def as_texts(fields: dict[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def as_lists(row: OAuthClient) -> dict[str, Any]:
-    """Return the fields of an application that lists hold."""
+def as_lists(row: OAuthClient, scopes: Container[str]) -> dict[str, Any]:
+    """Return the fields of an application that lists hold, with those of its scopes that there are."""
     return {
         "redirect_uris": row.redirect_uris.split(),
         "grant_types": row.grant_types.split(),
-        "scopes": row.scope.split(),
+        "scopes": [scope for scope in row.scope.split() if scope in scopes],
     }
 
 

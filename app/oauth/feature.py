@@ -60,7 +60,7 @@ class OAuthParts:
 
     def __init__(self, parts: Parts) -> None:
         database = parts.database
-        self.clients = ClientRepository(database, docs_client(parts) if has_pages(parts) else None)
+        self.clients = ClientRepository(database, parts.scopes, docs_client(parts) if has_pages(parts) else None)
         self.grants = GrantRepository(database)
         self.codes = CodeRepository(database)
         self.devices = DeviceRepository(database)
@@ -160,7 +160,6 @@ def create_authorization_service(parts: Parts, own: OAuthParts) -> Authorization
         own.credentials,
         own.grant_service,
         issuer=parts.settings.url,
-        scopes=parts.scopes,
     )
 
 

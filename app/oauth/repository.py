@@ -1,6 +1,6 @@
 """The statements on applications, on what people have granted them, and on tokens of their own."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -91,8 +91,10 @@ class ClientRepository(Repository[OAuthClient]):
 
     model_type = OAuthClient
 
-    def __init__(self, database: Database, built_in: BuiltIn | None = None) -> None:
+    def __init__(self, database: Database, scopes: Container[str], built_in: BuiltIn | None = None) -> None:
+        """`scopes` are those of all features. An application may have others still, of a feature that was taken out."""
         super().__init__(database)
+        self.scopes = scopes
         self.built_in = built_in
 
     async def by_client_id(self, client_id: str) -> StoredClient | None:
@@ -102,7 +104,7 @@ class ClientRepository(Repository[OAuthClient]):
         if self.built_in and client_id == self.built_in.client_id:
             return await self.use_built_in(self.built_in)
         rows = await self.rows(BY_CLIENT_ID, {"name": client_id})
-        return StoredClient(*rows[0]) if rows else None
+        return self._read(rows[0]) if rows else None
 
     async def use_built_in(self, built_in: BuiltIn) -> StoredClient:
         """Return the application that comes with the service, as it is now; add its row where there is none."""
@@ -119,11 +121,11 @@ class ClientRepository(Repository[OAuthClient]):
         rows = await self.rows(BY_ID, {"row": row_id}, transaction)
         if not rows:
             raise ClientNotFound
-        return StoredClient(*rows[0])
+        return self._read(rows[0])
 
     async def all(self) -> list[StoredClient]:
         """Return all applications, the oldest first."""
-        return [StoredClient(*row) for row in await self.rows(ALL_CLIENTS, {})]
+        return [self._read(row) for row in await self.rows(ALL_CLIENTS, {})]
 
     async def to_change(self, transaction: Transaction, row_id: int) -> OAuthClient:
         """Return an application, locked against other changes until the transaction ends. Raise ClientNotFound."""
@@ -151,6 +153,12 @@ class ClientRepository(Repository[OAuthClient]):
     async def is_origin(self, origin: str) -> bool:
         """Return whether an application has a redirect URI at an origin."""
         return "\0" not in origin and bool(await self.rows(IS_ORIGIN, {"origin": origin}))
+
+    def _read(self, row: Iterable[Any]) -> StoredClient:
+        """Return an application with those of its scopes that there are."""
+        client = StoredClient(*row)
+        known = " ".join(scope for scope in client.scope.split() if scope in self.scopes)
+        return client if known == client.scope else structs.replace(client, scope=known)
 
 
 class StoredGrant(Struct, frozen=True):

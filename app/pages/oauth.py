@@ -214,7 +214,7 @@ async def answer_device(
     decision = visit.form.get("decision")
     if decision is None:
         application = await clients.read(device.client_row_id)
-        wants = [state.parts.scopes[scope] for scope in device.scope.split()]
+        wants = [state.parts.scopes.get(scope, scope) for scope in device.scope.split()]
         return visit.page("device-question.html", application=application.name, wants=wants)
     try:
         await devices.answer(device, visit.member, visit.client, is_allowed=decision == "allow")

@@ -43,7 +43,7 @@ class Person(Struct):
 async def add_client(app: Litestar, **fields: object) -> Registered:
     """Register an application, a confidential one unless told otherwise."""
     parts = parts_of(app)
-    service = ClientService(ClientRepository(parts.database), parts.events, parts.scopes)
+    service = ClientService(ClientRepository(parts.database, parts.scopes), parts.events, parts.scopes)
     values = {"name": "Umbrella Counter", "scopes": SCOPES, "redirect_uris": [CALLBACK]}
     return await service.create(convert(values | fields, ClientCreate), None)
 

@@ -12,13 +12,14 @@ from sqlalchemy import update
 
 from app.database.models import now
 from app.oauth.authorization import InvalidApplication, Step
-from app.oauth.clients import Registered
+from app.oauth.clients import CREDENTIALS_GRANT, DEVICE_GRANT, Registered
 from app.oauth.feature import OAuthParts, create_authorization_service
 from app.oauth.models import OAuthClient
 from app.oauth.repository import StoredClient
 from app.operations.migrations import migrate
 from tests.auth.oauth import bearer, execute, fetch, open_session, refresh
 from tests.factories import PASSWORD, add_user, on_sqlite, parts_of
+from tests.oauth.browsers import answer_of, authorize, code_by_browser, new_browser
 from tests.oauth.flow import (
     BROWSER,
     CALLBACK,
@@ -32,6 +33,7 @@ from tests.oauth.flow import (
     parameters,
 )
 from tests.operations.cli import litestar
+from tests.pages.person import Page
 
 DOCS = Registered(
     StoredClient(0, "docs", "", "", "", "", False, True, "RS256", None, None, None),  # noqa: FBT003 - a row
@@ -244,6 +246,30 @@ async def test_an_application_that_loses_offline_access_gets_no_further_refresh_
         last = await refresh(client, tokens, **credentials(application))
         assert (last.status_code, last.json()["scope"]) == (200, "openid items:read")
         assert "refresh_token" not in last.json()
+
+
+async def test_a_scope_of_a_feature_that_was_taken_out_is_none(
+    app: Litestar, client: AsyncClient, root: AsyncClient
+) -> None:
+    """An application goes on without it; one that has none left is refused everywhere."""
+    application = await add_client(app, grant_types=["authorization_code", CREDENTIALS_GRANT, DEVICE_GRANT])
+    path, browser = f"/clients/{application.client.id}", await new_browser(app)
+    await execute(app, update(OAuthClient).values(scope="items:read gone:read"))
+    assert (await root.get(path)).json()["scopes"] == ["items:read"]
+    assert (await root.patch(path, json={"name": "Counter"})).json()["scopes"] == ["items:read"]
+    code = await code_by_browser(browser, application, scope=None)
+    assert (await exchange(client, application, code)).json()["scope"] == "items:read"
+    own = {"grant_type": CREDENTIALS_GRANT, **credentials(application)}
+    assert (await client.post("/token", data=own)).json()["scope"] == "items:read"
+    waiting = (await client.post("/device_authorization", data=credentials(application))).json()
+    form = Page(await browser.get("/account/device")).form
+    asked = await browser.post("/account/device", data={**form.fields, "code": waiting["user_code"]})
+    assert (asked.status_code, "gone" in asked.text) == (200, False)
+    await execute(app, update(OAuthClient).values(scope="gone:read"))
+    assert answer_of(await authorize(browser, application, scope=None))["error"] == "invalid_scope"
+    for address, data in (("/device_authorization", credentials(application)), ("/token", own)):
+        refused = await client.post(address, data=data)
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
 
 
 async def test_an_application_revokes_its_own_tokens_only(app: Litestar, client: AsyncClient) -> None:
