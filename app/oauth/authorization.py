@@ -113,8 +113,8 @@ class AuthorizationService:
             raise InvalidApplication
         state = given.get("state") if count["state"] == 1 else None
         reader = RequestReader(self, client, redirect_uri, state)
-        if repeated := next((name for name, times in count.items() if times > 1), None):
-            reader.refuse("invalid_request", f"{repeated[:40]} is repeated")
+        if any(times > 1 for times in count.values()):
+            reader.refuse("invalid_request", "A parameter is repeated")
         return reader.read(given, pairs)
 
     async def next_step(self, request: AuthorizationRequest, user: SignedIn | None) -> Step:

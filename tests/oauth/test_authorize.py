@@ -1,5 +1,6 @@
 """The pages of /authorize: what people are asked, and what goes back to the application."""
 
+import re
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -133,6 +134,9 @@ async def test_a_repeated_parameter_goes_back_as_an_error(app: Litestar, client:
     answer = answer_of(await client.get(f"/authorize?{query}"))
     assert answer["error"] == "invalid_request"
     assert "state" not in answer
+    odd = urlencode([*parameters(application).items(), ('a"ü\\', "1"), ('a"ü\\', "2")])
+    told = answer_of(await client.get(f"/authorize?{odd}"))["error_description"]
+    assert not re.search(r'[^ -~]|["\\]', told)  # RFC 6749, section 4.1.2.1
 
 
 async def test_prompt_none_asks_nobody(app: Litestar, client: AsyncClient) -> None:
