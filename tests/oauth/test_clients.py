@@ -105,6 +105,7 @@ async def test_only_a_superusers_own_session_sees_applications(
         ({"redirect_uris": [CALLBACK, CALLBACK]}, "/redirect_uris"),
         ({"redirect_uris": [CALLBACK, "http://app.example.com/"]}, "/redirect_uris/1"),
         ({"redirect_uris": ["https://*.example.com/"]}, "/redirect_uris/0"),
+        ({"redirect_uris": [f"https://{'a' * 300}/callback"]}, "/redirect_uris/0"),
         ({"grant_types": ["password"]}, "/grant_types"),
         ({"grant_types": ["client_credentials"], "confidential": False}, "/grant_types"),
         ({"id_token_signed_response_alg": "none"}, "/id_token_signed_response_alg"),

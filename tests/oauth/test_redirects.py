@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.oauth.models import OAuthOrigin
 from app.oauth.redirects import answer_to, is_registered, origin_of, reason_against, source_of
 
 GOOD = [
@@ -11,6 +12,9 @@ GOOD = [
     "http://127.0.0.1/callback",
     "http://127.0.0.1:3000/callback",
     "http://[::1]/callback",
+    "https://192.0.2.1:8443/callback",
+    "https://[2001:db8::1]:8443/callback",
+    f"https://{'a' * 249}.com:65535/callback",
     "com.example.app:/callback",
     "com.example.app://callback",
 ]
@@ -34,6 +38,13 @@ BAD = [
     "http://localhost:3000/callback",
     "http://127.0.0.1.evil.example/callback",
     "http://[fe80::1]/callback",
+    f"https://{'a' * 250}.com/callback",
+    "https://x;script-src-elem/callback",
+    "https://x,y/callback",
+    "https://x'y/callback",
+    "https://x%3By/callback",
+    "https://[fe80::1%25;]/callback",
+    "https://[v1.x;y]/callback",
     "HTTPS://app.example.com/callback",
     "//app.example.com/callback",
     "/callback",
@@ -128,6 +139,11 @@ def test_an_origin_is_written_as_browsers_write_it() -> None:
     assert origin_of("com.example.app:/callback") is None
     assert source_of("com.example.app:/callback") == "com.example.app:"
     assert source_of(HTTPS) == "https://app.example.com"
+
+
+def test_the_longest_origin_fits_into_its_column() -> None:
+    origins = [origin for uri in GOOD if (origin := origin_of(uri))]
+    assert 260 < max(map(len, origins)) <= OAuthOrigin.__table__.c.origin.type.length
 
 
 def test_an_answer_keeps_the_query_of_the_redirect_uri() -> None:
