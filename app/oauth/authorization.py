@@ -20,6 +20,7 @@ from app.oauth.codes.repository import CodeRepository
 from app.oauth.grants import GrantService
 from app.oauth.redirects import answer_to, is_registered
 from app.oauth.repository import ClientRepository, GrantRepository, StoredClient
+from app.security.id_tokens import IdTokens
 from app.security.limits import Client
 from app.security.random_tokens import base62, digest
 
@@ -34,6 +35,7 @@ SINCE = "auth_after"
 MOMENT = re.compile(r"[0-9]{1,11}\Z")
 CLOCKS = timedelta(minutes=1)
 """The most by which the clocks of two machines of this service differ."""
+SOMEBODY_ELSE = "Somebody else is signed in"
 
 
 class InvalidApplication(BadRequest):
@@ -73,6 +75,8 @@ class AuthorizationRequest(Struct, frozen=True):
     """When a person was asked to sign in again: an earlier sign-in isn't enough."""
     subject: str | None
     """The only person for whom the application wants an answer; None for whoever is signed in."""
+    hint: str
+    """The ID token that says so."""
     pairs: Sequence[tuple[str, str]]
     """The parameters, as they came."""
 
@@ -87,6 +91,7 @@ class AuthorizationService:
         codes: CodeRepository,
         credentials: CredentialRepository,
         given: GrantService,
+        id_tokens: IdTokens,
         *,
         issuer: str,
     ) -> None:
@@ -96,6 +101,7 @@ class AuthorizationService:
         self.codes = codes
         self.credentials = credentials
         self.given = given
+        self.id_tokens = id_tokens
         self.issuer = issuer
 
     async def read(self, pairs: Sequence[tuple[str, str]]) -> AuthorizationRequest:
@@ -118,7 +124,12 @@ class AuthorizationService:
         return reader.read(given, pairs)
 
     async def next_step(self, request: AuthorizationRequest, user: SignedIn | None) -> Step:
-        """Return what a person has to do before the answer. Raise Refusal where the application wants no question."""
+        """Return what a person has to do before the answer.
+
+        Raise Refusal where the application wants no question, and for somebody else than the request is for.
+        """
+        if user and await self.must_be_another(request, user):
+            raise self.refusal(request, "login_required", SOMEBODY_ELSE)
         if user is None or self.must_sign_in_again(request, user):
             step, error = Step.SIGN_IN, "login_required"
         elif await self.needs_consent(request, user):
@@ -128,6 +139,14 @@ class AuthorizationService:
         if "none" in request.prompt:
             raise self.refusal(request, error)
         return step
+
+    async def must_be_another(self, request: AuthorizationRequest, user: SignedIn) -> bool:
+        """Return whether a request is for another person, by an ID token that its application has once been issued.
+
+        With any other hint a person is asked first, so that nobody who makes one up is told who is signed in.
+        """
+        is_other = request.subject not in {None, str(user.id)}
+        return is_other and await self.id_tokens.has_issued(request.hint, request.client.client_id)
 
     def must_sign_in_again(self, request: AuthorizationRequest, user: SignedIn) -> bool:
         """Return whether a person's sign-in is too old for a request."""
@@ -169,11 +188,10 @@ class AuthorizationService:
         """Grant a request, and return where the answer goes. Raise Refusal when the person's account is disabled.
 
         The grant has the request's scopes from now on, beside those that it had. Raise ClientNotFound and SessionEnded,
-        too, and Refusal as well for somebody else than the request is for: only here, so that nobody is told who is
-        signed in before they have been granted something.
+        too, and Refusal as well for somebody else than the request is for, whoever has made its hint.
         """
         if request.subject not in {None, str(user.id)}:
-            raise self.refusal(request, "login_required", "Somebody else is signed in")
+            raise self.refusal(request, "login_required", SOMEBODY_ELSE)
         code, moment = base62(CODE_LENGTH), now()
         async with self.database.transaction() as transaction:
             if not await self.credentials.lock_active(transaction, user.id, None):
@@ -224,6 +242,7 @@ class RequestReader:
             max_age=self.seconds(given, "max_age"),
             since=self.moment(given),
             subject=self.subject(given),
+            hint=given.get("id_token_hint", ""),
             pairs=pairs,
         )
 
@@ -271,7 +290,7 @@ class RequestReader:
     def subject(self, given: dict[str, str]) -> str | None:
         """Return the person of the ID token that is sent along (OpenID Connect Core, section 3.1.2.2).
 
-        It may be an old one, and nobody has to have signed it: it gives no right, and keeps others from an answer.
+        It may be an old one, whose key is gone: it gives no right, and keeps others from an answer.
         """
         if "id_token_hint" not in given:
             return None

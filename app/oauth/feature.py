@@ -159,6 +159,7 @@ def create_authorization_service(parts: Parts, own: OAuthParts) -> Authorization
         own.codes,
         own.credentials,
         own.grant_service,
+        own.id_tokens,
         issuer=parts.settings.url,
     )
 

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from time import time
 
+import jwt
+
 from app.security.signing.keys import SigningKeys
 
 ID_TOKEN = "JWT"  # noqa: S105 - the `typ` of its header
@@ -51,6 +53,34 @@ class IdTokens:
         }
         sent = {} if nonce is None else {"nonce": nonce}
         return (await self.keys.signer_for(alg)).sign(ID_TOKEN, claims | sent)
+
+    async def has_issued(self, id_token: str, client_id: str) -> bool:
+        """Return whether an ID token was issued to an application, as far as the present keys tell.
+
+        It may have expired. No transaction may span that.
+        """
+        await self.keys.refresh(())
+        try:
+            header = jwt.get_unverified_header(id_token)
+            key = next((one.key for one in self.keys.schedule if one.key.kid == header.get("kid")), None)
+            if key is None or key.algorithm not in ALGORITHMS or header.get("typ") != ID_TOKEN:
+                return False
+            jwt.decode(
+                id_token,
+                key.verifier,
+                algorithms=[key.algorithm],
+                issuer=self.issuer,
+                audience=client_id,
+                options={
+                    "require": ["iss", "aud", "sub"],
+                    "strict_aud": True,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                },
+            )
+        except jwt.InvalidTokenError:
+            return False
+        return True
 
 
 def half_digest(token: str) -> str:

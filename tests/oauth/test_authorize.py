@@ -9,16 +9,19 @@ import jwt
 import pytest
 from httpx import AsyncClient
 from litestar import Litestar
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from app.auth.models import LoginSession
 from app.database.models import now
 from app.oauth.clients import Registered
 from app.pages.visit import own_path
+from app.security.id_tokens import ID_TOKEN
+from app.security.signing.models import StoredSigningKey
+from app.security.tokens import ACCESS
 from tests.auth.oauth import bearer, execute, refresh, status_of
-from tests.factories import client_of, on_sqlite
+from tests.factories import client_of, on_sqlite, parts_of
 from tests.oauth.browsers import allow, answer_of, authorize, code_by_browser, new_browser
-from tests.oauth.flow import CALLBACK, add_client, credentials, exchange, parameters
+from tests.oauth.flow import CALLBACK, add_client, credentials, exchange, needs_own_keys, parameters
 from tests.oauth.test_redirects import TRICKS
 from tests.pages.person import Person
 
@@ -189,12 +192,41 @@ async def test_nobody_who_sends_a_time_is_asked_for_less(app: Litestar, moment: 
         await execute(app, update(LoginSession).values(authenticated_at=now() - timedelta(days=5)))
 
 
+@needs_own_keys
 async def test_an_answer_for_one_person_goes_back_for_nobody_else(app: Litestar, client: AsyncClient) -> None:
-    """Nor is an application told who is signed in before it has been granted something."""
+    """An application with that person's ID token is told before anybody else is asked, also when the token is old."""
     application = await add_client(app)
     alice, bob = await new_browser(app), await new_browser(app, "bob")
     hint = (await tokens_by_browser(client, alice, application))["id_token"]
-    assert "code" in answer_of(await authorize(alice, application, prompt="none", id_token_hint=hint))
+    key = await parts_of(app).signing_keys.signer_for("RS256")
+    old = key.sign(ID_TOKEN, jwt.decode(hint, options={"verify_signature": False}) | {"exp": 1})
+    for token in (hint, old):
+        assert "code" in answer_of(await authorize(alice, application, prompt="none", id_token_hint=token))
+        for changes in ({}, {"prompt": "none"}, {"prompt": "login"}):
+            answer = answer_of(await authorize(bob, application, id_token_hint=token, **changes))
+            assert (answer["error"], "code" in answer) == ("login_required", False)
+    await code_by_browser(bob, application)
+    answer = answer_of(await authorize(bob, application, id_token_hint=hint))
+    assert (answer["error"], "code" in answer) == ("login_required", False)
+
+
+@needs_own_keys
+@pytest.mark.parametrize("made", ["forged", "another's", "access", "gone"])
+async def test_nobody_is_told_who_is_signed_in_by_a_hint_of_their_own(
+    app: Litestar, client: AsyncClient, made: str
+) -> None:
+    """The person is asked first, and the answer is for nobody else all the same."""
+    application, other = await add_client(app), await add_client(app)
+    alice, bob = await new_browser(app), await new_browser(app, "bob")
+    hint = (await tokens_by_browser(client, alice, other if made == "another's" else application))["id_token"]
+    if made == "forged":
+        hint = hint[:-8] + ("AAAAAAAA" if hint[-8:] != "AAAAAAAA" else "BBBBBBBB")
+    elif made == "access":
+        claims = jwt.decode(hint, options={"verify_signature": False})
+        hint = (await parts_of(app).signing_keys.signer_for("RS256")).sign(ACCESS, claims)
+    elif made == "gone":
+        await execute(app, delete(StoredSigningKey))
+        parts_of(app).signing_keys.forget()
     silent = answer_of(await authorize(bob, application, prompt="none", id_token_hint=hint))
     assert silent["error"] == "consent_required"
     asked = answer_of(await allow(bob, await authorize(bob, application, id_token_hint=hint)))
