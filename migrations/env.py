@@ -32,6 +32,8 @@ log = structlog.stdlib.get_logger("migrations")
 # Any number that no other program takes on the same server.
 ADVISORY_LOCK = 5_418_290_117
 SQLITE_WAIT_MS = 60_000
+MIGRATE_FIRST = "`just migrate` does that"
+OF_OTHERS = "it is of newer code, or of another program"
 OTHERS_TABLE = "the tables are another program's: give the service a database or a schema of its own"
 HINTS = {
     "0A000": "PostgreSQL's contrib modules have the extension that is missing",
@@ -160,7 +162,8 @@ def reason(error: Exception) -> str:
     """Return in one line why the migrations failed, and what to do where that is known."""
     said = error_summary(error)
     if isinstance(error, CommandError):
-        return f"{said.rstrip('.')}; it is of newer code, or of another program"
+        hint = MIGRATE_FIRST if "not up to date" in said else OF_OTHERS
+        return f"{said.rstrip('.')}; {hint}"
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     hint = HINTS.get(state or "") or (OTHERS_TABLE if "already exists" in said else "")
     return f"{said}; {hint}" if hint else said

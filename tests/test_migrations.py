@@ -228,6 +228,16 @@ def test_a_revision_has_the_indexes_of_a_new_table_also_of_expressions(empty_dat
     assert ("ix_items_search_text" in written) == empty_database_url.startswith("postgresql")
 
 
+def test_a_revision_of_a_database_that_is_behind_says_what_to_run_first(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    """A fresh clone has such a database."""
+    settings = config(empty_database_url)
+    with pytest.raises(SystemExit, match=r": Target database is not up to date; `just migrate` does that$"):
+        command.revision(settings, "notes", autogenerate=True, version_path=str(tmp_path))
+    assert list(tmp_path.glob("*.py")) == []
+
+
 async def drop_items(url: str) -> None:
     """Drop one table."""
     engine = create_async_engine(driver_url(url))
