@@ -2,7 +2,7 @@
 
 AppError
 ├── BadRequest 400
-│   └── OAuthError 400, 401, 403: RFC 6749's `error` and `error_description` beside it
+├── OAuthError 400, 401, 403: RFC 6749's `error` and `error_description` beside it
 ├── Unauthorized 401
 ├── Forbidden 403
 ├── NotFound 404
