@@ -1,1 +1,1 @@
-"""Passwords, tokens and limits; nothing here knows a route or a table."""
+"""Passwords, tokens, signing keys, encryption, limits and security events; nothing here knows a route."""

@@ -29,9 +29,10 @@ FAILED_LOGINS = RateLimitItemPerMinute(10, 15, namespace="failed-logins")
 """Counted by account and client network, so that another's wrong passwords don't lock the owner out."""
 FAILED_LOGINS_PER_NETWORK = RateLimitItemPerMinute(100, 15, namespace="failed-logins-per-network")
 PASSWORD_RESETS = RateLimitItemPerHour(5, namespace="password-resets")
-"""Counted by e-mail address, as are verifications."""
+"""Counted by e-mail address and client network, so that a stranger's requests don't keep the owner from asking."""
 PASSWORD_RESETS_PER_NETWORK = RateLimitItemPerHour(50, namespace="password-resets-per-network")
 EMAIL_VERIFICATIONS = RateLimitItemPerHour(5, namespace="email-verifications")
+"""Counted by e-mail address: only its account can ask."""
 EMAIL_VERIFICATIONS_PER_NETWORK = RateLimitItemPerHour(50, namespace="email-verifications-per-network")
 WRONG_CODES = RateLimitItemPerMinute(10, 15, namespace="wrong-codes")
 """Counted by account, for all networks together: whoever guesses codes knows the password."""
@@ -184,7 +185,7 @@ def account_of_id(user_id: int) -> str:
 
 
 def account_of_name(name_key: str) -> str:
-    """Return the same for a name that nobody has; no such name is ever counted as a user's id."""
+    """Return the name under which guesses at a name without an account are counted."""
     return f"name {name_key}"
 
 
