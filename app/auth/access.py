@@ -1,4 +1,4 @@
-"""All that gives access to an account, and how it ends."""
+"""Ends every access to an account: sessions, other tokens, and what applications were granted."""
 
 from collections.abc import Mapping
 

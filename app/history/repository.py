@@ -88,9 +88,10 @@ class EventRepository(Repository[StoredEvent]):
         return all([(await connection.execute(statement, values)).rowcount < most for statement in FORGET])
 
     async def forget_late(self, within: timedelta, most: int) -> int:
-        """Do so for events of the last days about accounts that are gone; return the number of rows, `most` at most.
+        """Remove addresses and devices from events recorded after their account's deletion; return the number of rows.
 
-        A login that is refused while its account is deleted may be recorded after the deletion.
+        They were recorded `within` this time; at most `most` of them are changed. A login that is refused while its
+        account is deleted may be recorded after the deletion.
         """
         async with self.database.transaction() as transaction:
             connection = await transaction.connection()

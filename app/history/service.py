@@ -77,14 +77,14 @@ class EventHistory:
             await self.jobs.enqueue(transaction, FORGET_JOB, {"user_id": user_id})
 
     async def forget_rest(self, payload: Payload) -> None:
-        """Do the same for all other events of an account, in steps of a transaction each."""
+        """Remove addresses and devices from the rest of an account's events, FORGET_AT_ONCE in each transaction."""
         is_done = False
         while not is_done:
             async with self.events.database.transaction() as transaction:
                 is_done = await self.events.forget(transaction, int(payload["user_id"]), FORGET_AT_ONCE)
 
     async def forget_late(self) -> int:
-        """Do so for events that were recorded after the account's deletion, and return their number."""
+        """Remove addresses and devices from events recorded after their account's deletion; return their number."""
         total, changed = 0, FORGET_AT_ONCE
         while changed == FORGET_AT_ONCE:
             changed = await self.events.forget_late(LATE, FORGET_AT_ONCE)

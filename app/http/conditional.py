@@ -51,7 +51,7 @@ def tagged(row: Versioned[Read]) -> Response[Read]:
 
 
 def tagged_if_changed(row: Versioned[Read], if_none_match: str | None) -> Response[Read | None]:
-    """Return the same; 304 and the tag alone when one of the client's copies is current."""
+    """Return what `tagged` returns, or 304 with the tag alone when one of the client's copies is current."""
     headers = {"ETag": entity_tag(row.version)}
     if is_unchanged(if_none_match, row.version):
         return Response(None, status_code=304, headers=headers)

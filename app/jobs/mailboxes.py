@@ -1,4 +1,4 @@
-"""The limit on mails: for one cause, no mailbox gets more than five in an hour, whoever has them sent, and by whatever.
+"""The limit on mails: a mailbox gets at most five in an hour for one cause, whoever causes them, by whichever route.
 
 The counts are in the database, so that all processes share them. What is over the limit isn't lost: it waits until the
 limit allows it, and of all mails of one kind for one mailbox, only the last waits.

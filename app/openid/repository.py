@@ -1,4 +1,4 @@
-"""The statement on what changes of a person, and not at every request."""
+"""The statement that reads when an account was last changed, for /userinfo."""
 
 from datetime import datetime
 

@@ -63,7 +63,7 @@ def purge_command(database: Database, chores: Sequence[Chore]) -> click.Command:
 
     @click.command(name="purge")
     def command() -> None:
-        """Delete what has expired: sessions, and stored answers to repeated requests. A daily job does it too."""
+        """Delete what has expired: sessions, tokens, codes, stored answers, old events. A daily job does it, too."""
         run(database, run_chores(chores))
 
     return command
@@ -122,7 +122,7 @@ def retry_command(queue: JobQueue) -> click.Command:
     @click.argument("job_id", metavar="ID", type=click.IntRange(min=1), required=False)
     @click.option("--all", "retry_all", is_flag=True, help="Retry every job that was given up.")
     def command(job_id: int | None, *, retry_all: bool) -> None:
-        """Run one of those again, or all of them."""
+        """Run a job that was given up again, by its ID, or all of them with --all."""
         if retry_all == (job_id is not None):
             raise click.UsageError("Name the job by its ID, or choose --all")
         count = run(queue.database, queue.retry(job_id))

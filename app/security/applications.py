@@ -91,6 +91,6 @@ class Applications:
     async def id_token(self, application: Application, access_token: str, expires_in: int) -> str | None:
         """Return what tells an application who has signed in to its session; None where nobody has.
 
-        No transaction may span that, since a key may have to be made.
+        Call it outside of any transaction: it may have to make and store a key.
         """
         return await self.store.id_token(application, access_token, expires_in) if self.store else None

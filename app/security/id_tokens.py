@@ -17,7 +17,8 @@ ALGORITHMS = ("RS256", "ES256")
 class IdTokens:
     """Issues ID tokens, by keys that are published.
 
-    No transaction may span that, since a key may have to be made. `amr` has spaces between its parts (RFC 8176).
+    Call `issue` outside of any transaction: it may have to make and store a key. `amr` has spaces between its parts
+    (RFC 8176).
     """
 
     def __init__(self, keys: SigningKeys, issuer: str) -> None:

@@ -47,8 +47,7 @@ class InvalidVerificationToken(BadRequest):
 class UserService:
     """The service that creates, changes and deletes accounts.
 
-    It opens its own transactions, since no password may be hashed inside one, and a change is logged only after its
-    commit.
+    It opens its own transactions, since no password may be hashed inside one.
     """
 
     def __init__(

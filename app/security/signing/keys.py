@@ -1,8 +1,8 @@
 """The service's signing keys: made at first need, kept encrypted in the database, and replaced by rotation.
 
-Each algorithm has a row of keys, of which one signs at any time. A new one is published at once, and signs when nobody
-can still have a list of keys without it. The one before is published until its last token has expired. So whoever
-verifies tokens by the published keys is never sent one by a key that they can't find.
+Each algorithm has a sequence of keys, of which one signs at any time. A new one is published at once, and signs when
+nobody can still have a list of keys without it. The one before is published until its last token has expired. So
+whoever verifies tokens by the published keys is never sent one by a key that they can't find.
 
 Each process has the keys in memory. It reads them once a minute, where it needs them, and no request has to wait.
 """
