@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from threading import Timer
 from time import monotonic, sleep
 from typing import IO
 
@@ -151,7 +152,7 @@ def run_script(folder: Path, text: str, **others: str) -> str:
 # Operators' commands --------------------------------------------------------------------------------------------------
 
 FORKS = """
-import gc, os, runpy, shlex, shutil, sys
+import gc, os, runpy, shlex, shutil, signal, sys
 import alembic.config, litestar.cli.main, uvicorn
 from app.main import Settings, create_app
 
@@ -160,6 +161,7 @@ gc.freeze()  # Else each process would tidy up after all of this when it ends, w
 for line in sys.stdin:
     pid = os.fork()
     if not pid:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's shell has it for what it starts by "&"
         for number, name in enumerate(("in", "out", "out")):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
         sys.argv = shlex.split(line)
@@ -190,7 +192,10 @@ class Terminal:
             sleep(0.05)
         if command in ENDLESS:
             os.kill(pid, signal.SIGTERM)
+        late = Timer(LONGEST_SECONDS, os.kill, (pid, signal.SIGKILL))
+        late.start()
         code = int(self.answers.readline())
+        late.cancel()
         assert code in ({0, -signal.SIGTERM} if command in ENDLESS else {0}), f"{command}\n{out.read_text()}"
         assert words in out.read_text()
 

@@ -1,5 +1,6 @@
 """The operator's commands, which Litestar's command line shows: `litestar --help`."""
 
+import asyncio
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -86,12 +87,8 @@ def job_commands(queue: JobQueue, worker: Worker) -> click.Group:
     @jobs.command(name="work")
     def work() -> None:
         """Run jobs as they become due, until SIGTERM or SIGINT."""
-        # On SIGINT, the event loop already ends cleanly; under nohup, SIGHUP is ignored.
-        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
         with suppress(KeyboardInterrupt):
-            run(database, worker.run())
+            run(database, run_until_told(worker))
 
     @jobs.command(name="run")
     def run_due() -> None:
@@ -101,6 +98,17 @@ def job_commands(queue: JobQueue, worker: Worker) -> click.Group:
     jobs.add_command(dead_command(queue))
     jobs.add_command(retry_command(queue))
     return jobs
+
+
+async def run_until_told(worker: Worker) -> None:
+    """Run a worker until SIGTERM, SIGINT or SIGHUP, which is ignored under nohup."""
+    running, loop = asyncio.create_task(worker.run()), asyncio.get_running_loop()
+    # Not by way of SIGINT, which a script's shell has ignored by what it starts in the background.
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(running.cancel))
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 def dead_command(queue: JobQueue) -> click.Command:
