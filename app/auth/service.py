@@ -170,15 +170,17 @@ class AuthService:
             # opened. It also keeps a login from adding a session while a new password ends all sessions.
             locked = self.credentials.lock_active(transaction, user_id, hashed_password, second_factor=second_factor)
             if await locked and (proof is None or await proof(transaction)):
-                return await self.open_in(transaction, await self.with_grant(transaction, session), client)
+                return await self.open_in(transaction, await self.with_grant(transaction, session, client), client)
         raise await self.sign_in.refuse(user_id, client)
 
-    async def with_grant(self, transaction: Transaction, session: NewSession) -> NewSession:
+    async def with_grant(self, transaction: Transaction, session: NewSession, client: Client) -> NewSession:
         """Return a session with the grant that its application gets by it, if it is one of an application."""
         if session.application is None:
             return session
         scope = session.scope or ""
-        grant_id = await self.applications.open_grant(transaction, session.user_id, session.application, scope)
+        grant_id = await self.applications.open_grant(
+            transaction, session.user_id, session.id, client, session.application, scope
+        )
         return structs.replace(session, grant_id=grant_id)
 
     async def open_in(self, transaction: Transaction, session: NewSession, client: Client) -> Token:

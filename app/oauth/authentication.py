@@ -9,19 +9,21 @@ from urllib.parse import unquote_plus
 from msgspec import Struct
 
 from app.auth.access_tokens import AccessTokens
+from app.auth.caller import Caller
 from app.auth.service import InvalidClient
 from app.database.models import now
 from app.database.sessions import Transaction
 from app.errors import OAuthError
+from app.oauth.grants import GrantService
 from app.oauth.repository import (
     ClientNotFound,
     ClientRepository,
     ClientTokenRepository,
-    GrantRepository,
     StoredClient,
 )
 from app.security.applications import Application
 from app.security.id_tokens import IdTokens
+from app.security.limits import Client
 from app.security.random_tokens import digest
 
 
@@ -38,14 +40,14 @@ class StoredApplications:
     def __init__(
         self,
         clients: ClientRepository,
-        grants: GrantRepository,
+        given: GrantService,
         client_tokens: ClientTokenRepository,
         access_tokens: AccessTokens,
         id_tokens: IdTokens,
     ) -> None:
         self.clients = clients
         self.client_tokens = client_tokens
-        self.grants = grants
+        self.given = given
         self.access_tokens = access_tokens
         self.id_tokens = id_tokens
 
@@ -66,19 +68,27 @@ class StoredApplications:
             raise InvalidClient
         return client
 
-    async def open_grant(self, transaction: Transaction, user_id: int, application: Application, scope: str) -> int:
-        """Return the id of a person's grant to an application, which has these scopes from now on.
+    async def open_grant(
+        self,
+        transaction: Transaction,
+        user_id: int,
+        session_id: int,
+        client: Client,
+        application: Application,
+        scope: str,
+    ) -> int:
+        """Return the id of a person's grant to an application, which has these scopes from now on, by a session.
 
         The person's row is locked. Raise InvalidClient when the application has been removed.
         """
         try:
-            return await self.grants.widen(transaction, user_id, application.id, scope)
+            return await self.given.give(transaction, Caller(user_id, session_id, client), application, scope)
         except ClientNotFound:
             raise InvalidClient from None
 
     async def end_all(self, transaction: Transaction, user_id: int) -> None:
         """End all that a person has granted, with all its sessions."""
-        await self.grants.end_all(transaction, user_id)
+        await self.given.grants.end_all(transaction, user_id)
 
     async def scope_of_token(self, token_id: int, client_id: str) -> str | None:
         """Return the scopes that an application may have by a token of its own; None when the token has ended."""

@@ -10,7 +10,7 @@ from typing import NoReturn
 import jwt
 from msgspec import Struct
 
-from app.auth.caller import SignedIn
+from app.auth.caller import Caller, SignedIn
 from app.auth.repository import CredentialRepository
 from app.database.models import now
 from app.database.sessions import retry_on_deadlock
@@ -196,7 +196,9 @@ class AuthorizationService:
         async with self.database.transaction() as transaction:
             if not await self.credentials.lock_active(transaction, user.id, None):
                 raise self.refusal(request, "access_denied")
-            grant_id = await self.given.give(transaction, user, request.client, request.scope, client)
+            grant_id = await self.given.give(
+                transaction, Caller(user.id, user.session_id, client), request.client, request.scope
+            )
             columns = {
                 "digest": digest(code),
                 "grant_id": grant_id,

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import UNSET, Struct, structs
 
 from app.auth.caller import Caller
+from app.auth.repository import SessionRepository
 from app.database.models import now
 from app.errors import Conflict, InvalidField, InvalidFields
 from app.oauth.models import OAuthClient
@@ -35,15 +36,21 @@ class Registered(Struct, frozen=True):
 class ClientService:
     """The service that registers, changes and removes applications."""
 
-    def __init__(self, clients: ClientRepository, events: Events, scopes: Container[str]) -> None:
+    def __init__(
+        self, clients: ClientRepository, sessions: SessionRepository, events: Events, scopes: Container[str]
+    ) -> None:
         """`scopes` are those of all features."""
         self.database = clients.database
         self.clients = clients
+        self.sessions = sessions
         self.events = events
         self.scopes = scopes
 
     async def create(self, data: ClientCreate, by: Caller | None) -> Registered:
-        """Register an application; `by` is None for an operator's command. Raise InvalidFields."""
+        """Register an application; `by` is None for an operator's command.
+
+        Raise InvalidFields, and InvalidCredentials when the session has ended meanwhile.
+        """
         self.check(data, confidential=data.confidential)
         secret = base62(SECRET_LENGTH) if data.confidential else None
         columns = {
@@ -52,6 +59,8 @@ class ClientService:
             "secret_digest": digest(secret) if secret else None,
         }
         async with self.database.transaction() as transaction:
+            if by:
+                await self.sessions.lock_caller(transaction, by)
             client = await self.clients.create(transaction, columns, origins_of(data.redirect_uris))
             await self.events.record(
                 transaction, "client_created", by.client if by else None, **ids_of(by), client_id=client.client_id
@@ -91,9 +100,13 @@ class ClientService:
             await self.events.record(transaction, "client_deleted", by.client, **ids_of(by), client_id=row.client_id)
 
     async def new_secret(self, row_id: int, by: Caller) -> str:
-        """Return a new secret; the one before it is good for another day. Raise ClientNotFound and NoSecret."""
+        """Return a new secret; the one before it is good for another day.
+
+        Raise ClientNotFound and NoSecret, and InvalidCredentials when the session has ended meanwhile.
+        """
         secret = base62(SECRET_LENGTH)
         async with self.database.transaction() as transaction:
+            await self.sessions.lock_caller(transaction, by)
             row = await self.clients.to_change(transaction, row_id)
             if not row.confidential:
                 raise NoSecret

@@ -77,9 +77,9 @@ def feature(parts: Parts) -> Feature:
     """Return the applications, what people grant them, and the ways in which they get tokens."""
     own = OAuthParts(parts)
     parts.applications.store = StoredApplications(
-        own.clients, own.grants, own.client_tokens, own.access_tokens, own.id_tokens
+        own.clients, own.grant_service, own.client_tokens, own.access_tokens, own.id_tokens
     )
-    clients = ClientService(own.clients, parts.events, parts.scopes)
+    clients = ClientService(own.clients, own.sessions, parts.events, parts.scopes)
     devices = create_device_service(parts, own)
     for_devices = [DeviceController] if has_pages(parts) else []
     return Feature(

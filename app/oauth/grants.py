@@ -1,13 +1,13 @@
 """The rules of what people have granted applications."""
 
-from app.auth.caller import Caller, SignedIn
+from app.auth.caller import Caller
 from app.auth.sessions import to_minute
 from app.database.sessions import Transaction
 from app.errors import NotFound
-from app.oauth.repository import ClientRepository, GrantRepository, ListedGrant, StoredClient
+from app.oauth.repository import ClientRepository, GrantRepository, ListedGrant
 from app.oauth.schemas import GrantRead
-from app.security.events import Events
-from app.security.limits import Client
+from app.security.applications import Application
+from app.security.events import Events, Ids
 
 
 class GrantNotFound(NotFound):
@@ -28,19 +28,16 @@ class GrantService:
         """Return all that a person has granted, the oldest first; times are no finer than a minute, as of sessions."""
         return [read(grant) for grant in await self.grants.of_user(user_id)]
 
-    async def give(
-        self, transaction: Transaction, user: SignedIn, application: StoredClient, scope: str, client: Client
-    ) -> int:
-        """Grant an application some scopes beside those that it has, and return the grant's id.
+    async def give(self, transaction: Transaction, by: Caller, application: Application, scope: str) -> int:
+        """Grant an application some scopes of a person beside those that it has, and return the grant's id.
 
         The person's row is locked. Raise ClientNotFound when the application has just been removed.
         """
-        before = await self.grants.of_person(user.id, application.id, transaction)
-        grant_id = await self.grants.widen(transaction, user.id, application.id, scope)
+        before = await self.grants.of_person(by.id, application.id, transaction)
+        grant_id = await self.grants.widen(transaction, by.id, application.id, scope)
         if before is None or not set(scope.split()) <= set(before.scope.split()):
-            ids = {"user_id": user.id, "actor_id": user.id, "session_id": user.session_id}
-            name = application.client_id
-            await self.events.record(transaction, "grant_given", client, **ids, client_id=name, scope=scope)
+            ids = Ids(by.id, by.id, by.session_id, application.client_id)
+            await self.events.record_of(transaction, "grant_given", by.client, ids, {"scope": scope})
         return grant_id
 
     async def end(self, transaction: Transaction, caller: Caller, grant_id: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Protocol
 
 from app.database.sessions import Transaction
+from app.security.limits import Client
 
 
 class Application(Protocol):
@@ -42,8 +43,19 @@ class ApplicationStore(Protocol):
     async def authenticate(self, form: Mapping[str, str], authorization: Sequence[str]) -> Application | None:
         """Return the application that sends a form with such headers; None for an unknown one. Raise OAuthError."""
 
-    async def open_grant(self, transaction: Transaction, user_id: int, application: Application, scope: str) -> int:
-        """Return the id of a person's grant to an application, which has these scopes from now on. Raise OAuthError."""
+    async def open_grant(
+        self,
+        transaction: Transaction,
+        user_id: int,
+        session_id: int,
+        client: Client,
+        application: Application,
+        scope: str,
+    ) -> int:
+        """Return the id of a person's grant to an application, which has these scopes from now on, by a session.
+
+        Raise OAuthError.
+        """
 
     async def end_all(self, transaction: Transaction, user_id: int) -> None:
         """End all that a person has granted, with all its sessions."""
@@ -69,11 +81,22 @@ class Applications:
         """Return the application that sends a form; None where it names none, or an unknown one. Raise OAuthError."""
         return await self.store.authenticate(form, authorization) if self.store else None
 
-    async def open_grant(self, transaction: Transaction, user_id: int, application: Application, scope: str) -> int:
-        """Return the id of a person's grant to an application, which has these scopes from now on. Raise OAuthError."""
+    async def open_grant(
+        self,
+        transaction: Transaction,
+        user_id: int,
+        session_id: int,
+        client: Client,
+        application: Application,
+        scope: str,
+    ) -> int:
+        """Return the id of a person's grant to an application, which has these scopes from now on, by a session.
+
+        Raise OAuthError.
+        """
         if self.store is None:
             raise LookupError(application.client_id)
-        return await self.store.open_grant(transaction, user_id, application, scope)
+        return await self.store.open_grant(transaction, user_id, session_id, client, application, scope)
 
     async def end_all(self, transaction: Transaction, user_id: int) -> None:
         """End all that a person has granted."""

@@ -40,12 +40,17 @@ class Person(Struct):
     user: SignedIn
 
 
+def client_service(app: Litestar) -> ClientService:
+    """Return the service that registers applications."""
+    parts = parts_of(app)
+    clients, sessions = ClientRepository(parts.database, parts.scopes), SessionRepository(parts.database)
+    return ClientService(clients, sessions, parts.events, parts.scopes)
+
+
 async def add_client(app: Litestar, **fields: object) -> Registered:
     """Register an application, a confidential one unless told otherwise."""
-    parts = parts_of(app)
-    service = ClientService(ClientRepository(parts.database, parts.scopes), parts.events, parts.scopes)
     values = {"name": "Umbrella Counter", "scopes": SCOPES, "redirect_uris": [CALLBACK]}
-    return await service.create(convert(values | fields, ClientCreate), None)
+    return await client_service(app).create(convert(values | fields, ClientCreate), None)
 
 
 async def new_person(app: Litestar, username: str = "alice", **columns: object) -> Person:

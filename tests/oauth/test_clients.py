@@ -10,12 +10,14 @@ from httpx import AsyncClient
 from litestar import Litestar
 from sqlalchemy import update
 
+from app.auth.caller import Caller, InvalidCredentials
 from app.database.models import now
 from app.oauth.authorization import InvalidApplication, Step
 from app.oauth.clients import CREDENTIALS_GRANT, DEVICE_GRANT, Registered
 from app.oauth.feature import OAuthParts, create_authorization_service
 from app.oauth.models import OAuthClient
 from app.oauth.repository import StoredClient
+from app.oauth.schemas import ClientCreate
 from app.operations.migrations import migrate
 from tests.auth.oauth import bearer, execute, fetch, open_session, refresh
 from tests.factories import PASSWORD, add_user, on_sqlite, parts_of
@@ -25,6 +27,7 @@ from tests.oauth.flow import (
     CALLBACK,
     SCOPES,
     add_client,
+    client_service,
     credentials,
     exchange,
     new_code,
@@ -217,6 +220,20 @@ async def test_a_reused_refresh_token_of_an_application_ends_its_session(app: Li
     renewed = (await refresh(client, fresh, **credentials(application))).json()
     await client.post("/revoke", data={"token": renewed["access_token"], **credentials(application)})
     assert (await refresh(client, fresh, **credentials(application))).status_code == 400
+
+
+async def test_a_session_that_has_ended_gets_no_secret_by_a_request_on_its_way(
+    app: Litestar, root: AsyncClient
+) -> None:
+    """The guard has let the request in before the session ended; a secret would outlive what ended it."""
+    application, service = await add_client(app), client_service(app)
+    ended = Caller((await root.get("/users/me")).json()["id"], 1, BROWSER)
+    with pytest.raises(InvalidCredentials):
+        await service.create(ClientCreate(name="Counter", scopes=["openid"], redirect_uris=[CALLBACK]), ended)
+    with pytest.raises(InvalidCredentials):
+        await service.new_secret(application.client.id, ended)
+    (left,) = await service.all()
+    assert left == application.client
 
 
 async def test_an_application_that_loses_a_scope_has_it_no_more_after_a_refresh(

@@ -8,7 +8,7 @@ from litestar import Litestar
 
 from tests.auth.oauth import bearer, client_from, open_session
 from tests.events import ADDRESS, REQUEST, Event, Told
-from tests.factories import add_user
+from tests.factories import PASSWORD, add_user
 from tests.oauth.flow import CALLBACK, SCOPES, add_client, credentials, exchange, new_code, sign_in
 
 
@@ -89,3 +89,17 @@ async def test_a_token_of_an_applications_own_is_told(app: Litestar, caller: Asy
     await caller.post("/token", data={"grant_type": "client_credentials", **credentials(application)})
     name = application.client.client_id
     assert await events() == [event("client_token_created", actor_id=None, client_id=name, scope="users:read")]
+
+
+async def test_a_login_by_an_application_of_the_operators_own_tells_once_what_it_grants(
+    app: Litestar, caller: AsyncClient, events: Told
+) -> None:
+    application, alice = await add_client(app, first_party=True), await add_user(app, "alice")
+    form = {"username": "alice", "password": PASSWORD, "scope": "items:read", **credentials(application)}
+    await drain(events)
+    assert (await caller.post("/token", data=form)).status_code == 200
+    given, login = await events()
+    ids = {"user_id": alice.id, "actor_id": alice.id, "client_id": application.client.client_id}
+    assert given == event("grant_given", **ids, session_id=login["session_id"], scope="items:read")
+    assert (await caller.post("/token", data=form)).status_code == 200
+    assert [told["event"] for told in await events()] == ["login"]

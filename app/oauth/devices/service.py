@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from limits import RateLimitItemPerMinute
 from msgspec import Struct
 
-from app.auth.caller import SignedIn
+from app.auth.caller import Caller, SignedIn
 from app.auth.repository import CredentialRepository
 from app.auth.schemas import Token
 from app.auth.scopes import narrow, read_scope
@@ -143,7 +143,9 @@ class DeviceService:
             if is_allowed:
                 try:
                     application = await self.grants.clients.read(device.client_row_id, transaction)
-                    grant_id = await self.grants.give(transaction, user, application, device.scope, client)
+                    grant_id = await self.grants.give(
+                        transaction, Caller(user.id, user.session_id, client), application, device.scope
+                    )
                 except ClientNotFound:
                     raise UnknownUserCode from None
                 columns |= {"grant_id": grant_id, "approved_in": user.session_id}
