@@ -20,7 +20,8 @@ class Access:
 
     async def end(self, transaction: Transaction, user_id: int) -> None:
         """End every session and every token of a user, and what applications may do."""
-        await self.sessions.end_all(transaction, user_id)
+        # A grant first, then its sessions, as when it ends alone: in two orders, each could wait for the other.
         await self.applications.end_all(transaction, user_id)
+        await self.sessions.end_all(transaction, user_id)
         for kind in self.kinds.values():
             await kind.end_all(transaction, user_id)

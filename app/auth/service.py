@@ -282,6 +282,8 @@ class AuthService:
         granted = narrow(kept, asked)
         moment = now()
         expires_at = self.lifetimes.end(current.created_at, moment)
+        if application and not refreshes(kept, application):
+            expires_at = min(expires_at, moment + self.lifetimes.access)
         if not await self.sessions.rotate(transaction, *session, moment=moment, expires_at=expires_at):
             return None
         return self.next_tokens(claims, expires_at, granted, application, kept)

@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, structs
 from app.auth.caller import Caller
 from app.auth.repository import SessionRepository
 from app.database.models import now
+from app.database.sessions import retry_on_deadlock
 from app.errors import Conflict, InvalidField, InvalidFields
 from app.oauth.models import OAuthClient
 from app.oauth.redirects import origin_of, reason_against
@@ -76,9 +77,13 @@ class ClientService:
         return await self.clients.read(row_id)
 
     async def update(self, row_id: int, data: ClientUpdate, by: Caller) -> StoredClient:
-        """Change what is given of an application. Raise ClientNotFound and InvalidFields."""
+        """Change what is given of an application.
+
+        Raise ClientNotFound and InvalidFields, and InvalidCredentials when the session has ended meanwhile.
+        """
         changes = {name: value for name, value in structs.asdict(data).items() if value is not UNSET}
         async with self.database.transaction() as transaction:
+            await self.sessions.lock_caller(transaction, by)
             row = await self.clients.to_change(transaction, row_id)
             whole = ClientUpdate(**{**as_lists(row, self.scopes), **changes})
             self.check(whole, confidential=row.confidential)
@@ -92,6 +97,7 @@ class ClientService:
             )
             return await self.clients.read(row_id, transaction)
 
+    @retry_on_deadlock
     async def delete(self, row_id: int, by: Caller) -> None:
         """Remove an application; its grants, and all tokens, end with it. Raise ClientNotFound."""
         async with self.database.transaction() as transaction:

@@ -10,8 +10,8 @@ PRINTABLE = re.compile(r"[!-~]+\Z")
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 # A loopback address, its port, and the rest. Nothing else may stand before the path: no user, and no further digits.
 LOOPBACK = re.compile(r"(http://(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]))(?::([1-9]\d{0,4}))?((?:[/?].*)?)\Z")
-# A host that can stand in an origin and in a Content-Security-Policy, no longer than a name in DNS; and a port.
-AUTHORITY = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d*)?\Z")
+# A host as origins and Content-Security-Policies have it, no longer than a name in DNS; and a port.
+AUTHORITY = re.compile(r"(?:[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d+)?\Z")
 MAX_PORT = 65535
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -39,7 +39,7 @@ def reason_against_parts(parts: SplitResult) -> str | None:
     if not parts.hostname or "@" in parts.netloc:
         return "must name a host, and no user"
     if not AUTHORITY.match(parts.netloc):
-        return "must name a host by letters, digits, hyphens and dots, or by an IP address"
+        return "must name a host by small letters, digits, hyphens and dots, or by an IP address"
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         return "must be https, or http on a loopback IP address"
     return None

@@ -103,10 +103,16 @@ def job_commands(queue: JobQueue, worker: Worker) -> click.Group:
 async def run_until_told(worker: Worker) -> None:
     """Run a worker until SIGTERM, SIGINT or SIGHUP, which is ignored under nohup."""
     running, loop = asyncio.create_task(worker.run()), asyncio.get_running_loop()
+
+    def stop(*_: object) -> None:
+        # Once: what ends has STOP_SECONDS. Nor is there a loop any more when all has ended.
+        if not running.cancelling() and not loop.is_closed():
+            loop.call_soon_threadsafe(running.cancel)
+
     # Not by way of SIGINT, which a script's shell has ignored by what it starts in the background.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(running.cancel))
+            signal.signal(number, stop)
     with suppress(asyncio.CancelledError):
         await running
 

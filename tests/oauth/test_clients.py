@@ -8,9 +8,10 @@ from urllib.parse import quote_plus
 import pytest
 from httpx import AsyncClient
 from litestar import Litestar
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.auth.caller import Caller, InvalidCredentials
+from app.auth.models import LoginSession
 from app.database.models import now
 from app.oauth.authorization import InvalidApplication, Step
 from app.oauth.clients import CREDENTIALS_GRANT, DEVICE_GRANT, Registered
@@ -264,6 +265,8 @@ async def test_an_application_that_loses_offline_access_gets_no_further_refresh_
         last = await refresh(client, tokens, **credentials(application))
         assert (last.status_code, last.json()["scope"]) == (200, "openid items:read")
         assert "refresh_token" not in last.json()
+    rows = await fetch(app, select(LoginSession.expires_at).where(LoginSession.client_id.is_not(None)))
+    assert max(row.expires_at for row in rows) <= now() + timedelta(minutes=30)
 
 
 async def test_a_scope_of_a_feature_that_was_taken_out_is_none(

@@ -28,6 +28,8 @@ BAD = [
     "https://*.example.com/callback",
     "https://user@app.example.com/callback",
     "https://user:password@app.example.com/callback",
+    "https://APP.example.com/callback",
+    "https://app.example.com:/callback",
     "https://app.example.com:99999/callback",
     "https://app.example.com:port/callback",
     "https://app.example.com/call back",
