@@ -20,7 +20,7 @@ class Access:
 
     async def end(self, transaction: Transaction, user_id: int) -> None:
         """End every session and every token of a user, and what applications may do."""
-        # A grant first, then its sessions, as when it ends alone: in two orders, each could wait for the other.
+        # Grants before sessions, as where a single grant ends: in the other order, the two could deadlock.
         await self.applications.end_all(transaction, user_id)
         await self.sessions.end_all(transaction, user_id)
         for kind in self.kinds.values():

@@ -114,10 +114,10 @@ class FactorRepository(Repository[Totp]):
         marked = update(User).where(User.id == user_id, User.second_factor != has).values(second_factor=has)
         return (await transaction.execute(marked.returning(User.id))).first() is not None
 
-    async def lock(self, transaction: Transaction, user_id: int) -> bool:
-        """Lock a user with a second factor until the transaction ends; return False when there is none."""
-        locked = select(User.id).where(User.id == user_id, User.second_factor).with_for_update(key_share=True)
-        return (await transaction.execute(locked)).first() is not None
+    async def has_app(self, transaction: Transaction, user_id: int) -> bool:
+        """Return whether a user, whose row is locked, has an authenticator app."""
+        marked = select(User.id).where(User.id == user_id, User.second_factor)
+        return (await transaction.execute(marked)).first() is not None
 
     async def remove_totp(self, transaction: Transaction, user_id: int) -> None:
         """Delete a user's secret and recovery codes."""

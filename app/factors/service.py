@@ -131,7 +131,7 @@ class TotpService:
         await self.policy.check_change(user)
         async with self.factors.database.transaction() as transaction:
             await self.sessions.lock_caller(transaction, caller)
-            if not await self.factors.lock(transaction, caller.id):
+            if not await self.factors.has_app(transaction, caller.id):
                 raise NoSecondFactor
             codes = await self._new_codes(transaction, caller.id)
             await self.mails.enqueue(transaction, CODES_REPLACED, caller.id)

@@ -105,11 +105,11 @@ async def run_until_told(worker: Worker) -> None:
     running, loop = asyncio.create_task(worker.run()), asyncio.get_running_loop()
 
     def stop(*_: object) -> None:
-        # Once: what ends has STOP_SECONDS. Nor is there a loop any more when all has ended.
+        # A second signal doesn't cut short what is ending, and a late one may find the loop closed.
         if not running.cancelling() and not loop.is_closed():
             loop.call_soon_threadsafe(running.cancel)
 
-    # Not by way of SIGINT, which a script's shell has ignored by what it starts in the background.
+    # SIGTERM can't be passed on as SIGINT: what a script starts in the background ignores that.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)

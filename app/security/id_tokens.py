@@ -58,7 +58,7 @@ class IdTokens:
     async def has_issued(self, id_token: str, client_id: str) -> bool:
         """Return whether an ID token was issued to an application, as far as the present keys tell.
 
-        It may have expired. No transaction may span that.
+        It may have expired. Call it outside of any transaction: it may read the keys again.
         """
         await self.keys.refresh(())
         try:

@@ -18,7 +18,7 @@ from app.oauth.clients import CREDENTIALS_GRANT, DEVICE_GRANT, Registered
 from app.oauth.feature import OAuthParts, create_authorization_service
 from app.oauth.models import OAuthClient
 from app.oauth.repository import StoredClient
-from app.oauth.schemas import ClientCreate
+from app.oauth.schemas import ClientCreate, ClientUpdate
 from app.operations.migrations import migrate
 from tests.auth.oauth import bearer, execute, fetch, open_session, refresh
 from tests.factories import PASSWORD, add_user, on_sqlite, parts_of
@@ -223,7 +223,7 @@ async def test_a_reused_refresh_token_of_an_application_ends_its_session(app: Li
     assert (await refresh(client, fresh, **credentials(application))).status_code == 400
 
 
-async def test_a_session_that_has_ended_gets_no_secret_by_a_request_on_its_way(
+async def test_a_session_that_has_ended_gets_no_secret_and_changes_no_application_by_a_request_on_its_way(
     app: Litestar, root: AsyncClient
 ) -> None:
     """The guard has let the request in before the session ended; a secret would outlive what ended it."""
@@ -233,6 +233,8 @@ async def test_a_session_that_has_ended_gets_no_secret_by_a_request_on_its_way(
         await service.create(ClientCreate(name="Counter", scopes=["openid"], redirect_uris=[CALLBACK]), ended)
     with pytest.raises(InvalidCredentials):
         await service.new_secret(application.client.id, ended)
+    with pytest.raises(InvalidCredentials):
+        await service.update(application.client.id, ClientUpdate(name="Other"), ended)
     (left,) = await service.all()
     assert left == application.client
 
